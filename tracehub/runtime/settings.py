@@ -1,0 +1,90 @@
+"""Every setting, its default and its environment variable (`TRACEHUB_<NAME>`).
+
+`tracehub config` prints this table. Database and Redis addresses also obey the usual names (`DATABASE_URL`,
+`POSTGRES_*`, `DB_*`, `REDIS_*`) for the single processes; `tracehub up` does not (see `from_flags`), so a
+stray variable can never make it migrate somebody else's database.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """All settings of all processes; immutable once made."""
+
+    model_config = SettingsConfigDict(env_prefix="TRACEHUB_", frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="address the backend listens on")
+    port: int = Field(3001, ge=0, le=65535, description="port of HTTP, Socket.IO and the dashboard")
+    data_dir: Path = Field(Path(".tracehub"), description="where `up` keeps databases, buffers and run.json")
+    database_url: str = Field("", description="Postgres; empty: DATABASE_URL, POSTGRES_*, DB_*, then localhost")
+    redis_url: str = Field("", description="Redis of the queue; empty: REDIS_URL, REDIS_*, then localhost")
+    buffer_redis_url: str = Field("", description="Redis of the producers' buffers; empty: the queue's")
+    insecure: bool = Field(False, description="listen beyond loopback although everything is open")
+    faults: bool = Field(False, description="allow fault injection (POST /metrics/control)")
+    log_level: str = Field("info", description="debug, info, warning or error")
+    log_format: str = Field("auto", description="auto (console on a terminal, else json), json or console")
+
+    ack_timeout_s: float = Field(5.0, gt=0, description="longest wait of a request for its commit")
+    receipt_wait_ms: int = Field(500, gt=0, description="a waiter without receipt asks the ledger after this")
+    body_timeout_s: float = Field(15.0, gt=0, description="a request body must arrive within this")
+    queue_entries_max: int = Field(200_000, gt=0, description="entries that may wait before 429")
+    queue_bytes_max: int = Field(256 * MIB, gt=0, description="bytes of jobs that may wait before 429")
+    gap_ranges_max: int = Field(2_000, gt=0, description="gaps of one stream before 429")
+    gap_grace_ms: int = Field(500, ge=0, description="a replay starts this long after its gap was named")
+    epochs_max: int = Field(100, gt=0, description="epochs per service")
+    services_max: int = Field(10_000, gt=0, description="services per tenant")
+    live_entries_per_second_max: int = Field(500, gt=0, description="log:new events per second; above: a sample")
+    partition: str = Field("month", pattern="^(month|day)$", description="width of a partition of `logs`")
+
+    workers: int = Field(2, ge=0, description="worker processes that `up` starts")
+    sim: int = Field(3, ge=0, description="simulators that `up` starts")
+    sim_rate: float = Field(20.0, gt=0, description="entries per second of each simulator")
+    worker_id: str = Field("", description="name of this worker; empty: host and process id")
+    supervised: bool = Field(False, description="set by `up`: somebody restarts this worker")
+    worker_restart_ms: int = Field(5_000, ge=0, description="a crashed worker comes back after this")
+    group_rows_max: int = Field(5_000, gt=0, description="entries a worker commits together")
+    job_lease_s: int = Field(5, ge=2, description="a dead worker's jobs are free after this")
+
+    def database(self, env: Mapping[str, str] = os.environ) -> str:
+        """The Postgres address: ours, else the usual names, else localhost."""
+        if self.database_url:
+            return self.database_url
+        if url := env.get("DATABASE_URL"):
+            return url
+        for prefix, name in (("POSTGRES_", "DB"), ("DB_", "NAME")):
+            if host := env.get(prefix + "HOST"):
+                user = quote(env.get(prefix + "USER", "postgres"), safe="")
+                password = quote(env.get(prefix + "PASSWORD", ""), safe="")
+                port = env.get(prefix + "PORT", "5432")
+                database = quote(env.get(prefix + name, "tracehub"), safe="")
+                mode = env.get("DB_SSL_MODE") if prefix == "DB_" else None
+                return f"postgresql://{user}:{password}@{host}:{port}/{database}" + (
+                    f"?sslmode={mode}" if mode else ""
+                )
+        return "postgresql://postgres@localhost:5432/tracehub"
+
+    def redis(self, env: Mapping[str, str] = os.environ) -> str:
+        """The queue's Redis address: ours, else the usual names, else localhost."""
+        if self.redis_url:
+            return self.redis_url
+        if url := env.get("REDIS_URL"):
+            return url
+        auth = f":{quote(env['REDIS_PASSWORD'], safe='')}@" if env.get("REDIS_PASSWORD") else ""
+        return (
+            f"redis://{auth}{env.get('REDIS_HOST', 'localhost')}:{env.get('REDIS_PORT', '6379')}"
+            f"/{env.get('REDIS_DB', '0')}"
+        )
+
+    def buffer_redis(self, env: Mapping[str, str] = os.environ) -> str:
+        """The Redis of the producers' buffers; by default the queue's."""
+        return self.buffer_redis_url or self.redis(env)
