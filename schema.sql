@@ -1,0 +1,141 @@
+-- TraceHub's one schema, readable from top to bottom, idempotent.
+-- A new database gets this file; an existing one gets the numbered migrations, and a test proves that both
+-- end alike. Words are those of docs/protocol.md.
+
+-- ---------------------------------------------------------------------------------------------------------
+-- The ledger: one row per stream, that is per (tenant, numbering, epoch). What is in `received` was inserted
+-- in the same transaction that added it; what is in `lost` has its reason in `losses`.
+
+create table if not exists ack_state (
+    stream_id    bigint generated always as identity primary key,
+    tenant_id    uuid           not null,
+    numbering    text           not null,           -- a service, or @<door> where the server numbers
+    epoch        bigint         not null,
+    received     int8multirange not null default '{}',
+    lost         int8multirange not null default '{}',
+    expired      int8multirange not null default '{}', -- received once, its row dropped by retention
+    void         int8multirange not null default '{}', -- numbers the server gave to nobody
+    start_seq    bigint,                            -- lowest number the producer can still supply
+    duplicates   bigint         not null default 0,
+    conflicts    bigint         not null default 0,
+    open_replays integer        not null default 0, -- replay_requests that are pending or running
+    created_at   timestamptz    not null default now(),
+    updated_at   timestamptz    not null default now(),
+    unique (tenant_id, numbering, epoch)
+) with (fillfactor = 40); -- room for HOT updates: no indexed column ever changes
+
+create table if not exists losses (
+    id         bigint generated always as identity primary key,
+    stream_id  bigint      not null references ack_state,
+    from_seq   bigint      not null,
+    to_seq     bigint      not null,
+    reason     text        not null, -- start, producer, replay, epoch_superseded, dead_letter, operator
+    note       text,                 -- what the producer or the operator gave as reason
+    signed_by  text        not null,
+    at         timestamptz not null default now(),
+    found_at   timestamptz,          -- the number turned up after all, and is stored
+    check (from_seq <= to_seq)
+);
+create index if not exists losses_stream on losses (stream_id, from_seq);
+
+create table if not exists replay_requests (
+    id           bigint generated always as identity primary key,
+    stream_id    bigint      not null references ack_state,
+    from_seq     bigint      not null,
+    to_seq       bigint      not null,
+    status       text        not null default 'pending' check (status in ('pending', 'running', 'completed', 'lost')),
+    requested_by text        not null check (requested_by in ('gap', 'manual')),
+    attempts     integer     not null default 0,
+    misses       integer     not null default 0, -- attempts that found a readable buffer without these numbers
+    found        bigint      not null default 0,
+    inserted     bigint      not null default 0,
+    created_at   timestamptz not null default now(),
+    next_at      timestamptz not null default now(),
+    completed_at timestamptz,
+    latency_ms   bigint,
+    error        text,
+    check (from_seq <= to_seq)
+);
+create index if not exists replay_requests_open on replay_requests (stream_id) where status in ('pending', 'running');
+create index if not exists replay_requests_due on replay_requests (next_at) where status in ('pending', 'running');
+
+create table if not exists dead_letters (
+    id         bigint generated always as identity primary key,
+    tenant_id  uuid        not null,
+    stream_id  bigint      not null references ack_state,
+    seq        bigint      not null,
+    entry_id   uuid        not null,
+    batch_id   text        not null,
+    door       text        not null,
+    reason     text        not null, -- conflict, or why the store refuses the entry
+    error      text        not null,
+    payload    bytea       not null, -- the entry, msgpack
+    retries    integer     not null default 0,
+    created_at timestamptz not null default now()
+);
+create index if not exists dead_letters_stream on dead_letters (stream_id, seq);
+
+-- ---------------------------------------------------------------------------------------------------------
+-- The entries. Range-partitioned by ts; partitions are made by tracehub (PARTITION_* in queries.sql), which
+-- also gives each one UNIQUE (stream_id, seq), the belt to the ledger's braces. No default partition.
+-- Fixed-width columns stand first, so that no row carries padding.
+
+create table if not exists logs (
+    stream_id   bigint      not null,
+    seq         bigint      not null,
+    ts          timestamptz not null,
+    created_at  timestamptz not null,
+    id          uuid        not null, -- UUIDv7, ascending within a request
+    tenant_id   uuid        not null,
+    severity    smallint    not null, -- OpenTelemetry number 1..24
+    door        text        not null,
+    service     text        not null,
+    level       text        not null, -- as given, cut to 20
+    message     text        not null,
+    trace_id    text,
+    span_id     text,
+    request_id  text,
+    user_id     text,
+    category    text,
+    batch_id    text,
+    app_id      text,
+    environment text,
+    release     text,
+    host        text,
+    source      text,
+    user_agent  text,
+    attrs       jsonb
+) partition by range (ts);
+
+create index if not exists logs_id on logs (id);
+create index if not exists logs_tenant_ts_id on logs (tenant_id, ts, id);
+create index if not exists logs_trace_id on logs (trace_id) where trace_id is not null;
+create index if not exists logs_request_id on logs (request_id) where request_id is not null;
+
+-- Ids that clients gave are unique per tenant over all partitions; server-made ids need no row here.
+create table if not exists entry_ids (
+    tenant_id uuid not null,
+    id        uuid not null,
+    ts        timestamptz not null,
+    primary key (tenant_id, id)
+);
+
+-- ---------------------------------------------------------------------------------------------------------
+-- What the ledger means, in SQL. tracehub/protocol/ack.py is the same in Python, and one suite runs on both.
+
+create or replace function ack_till(received int8multirange, lost int8multirange) returns bigint
+    language sql immutable parallel safe
+    return lower('{[1,)}'::int8multirange - received - lost) - 1;
+
+create or replace function missing_ranges(received int8multirange, lost int8multirange,
+                                          in_flight int8multirange, highest bigint) returns int8multirange
+    language sql immutable parallel safe
+    return int8multirange(int8range(1, greatest(highest, 0) + 1)) - received - lost - in_flight;
+
+create or replace function numbers_in(ranges int8multirange) returns bigint
+    language sql immutable parallel safe
+    return coalesce((select sum(upper(r) - lower(r)) from unnest(ranges) as r), 0)::bigint;
+
+create or replace function ranges_in(ranges int8multirange) returns bigint
+    language sql immutable parallel safe
+    return (select count(*) from unnest(ranges));

@@ -1,0 +1,134 @@
+"""What travels between our own processes: jobs, marks, receipts. Versioned msgpack, never pickle.
+
+Invariants: a `Request` is one door's batch of one stream and is stored in one transaction; `id_base + index`
+is the id of its entries, so a job that runs twice gives its rows the same ids and its receipt the same
+counts; a `Mark` names exactly the numbers that its job holds.
+Limits: limits.py. Not here: the public wire (entries.py, the doors).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tracehub.protocol.ranges import Ranges
+
+
+class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A canonical entry, as far as it varies within a request. `attrs` is JSON text or None."""
+
+    seq: int
+    ts_ms: int
+    ts_given: bool
+    severity: int
+    level: str
+    message: str
+    attrs: bytes | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    request_id: str | None = None
+    user_id: str | None = None
+    category: str | None = None
+    source: str | None = None
+    host: str | None = None
+    environment: str | None = None
+    user_agent: str | None = None
+    release: str | None = None
+    app_id: str | None = None
+
+
+class StreamKey(msgspec.Struct, array_like=True, frozen=True, gc=False, order=True):
+    """The name of a numbering: (tenant, service or `@door`, epoch)."""
+
+    tenant_id: str
+    numbering: str
+    epoch: int
+
+
+class Request(msgspec.Struct, array_like=True, frozen=True):
+    """One batch of one stream. `ranges` are the numbers of `entries`; `id_base` is a UUIDv7 as 16 bytes."""
+
+    stream: StreamKey
+    door: str
+    service: str
+    batch_id: str
+    id_base: bytes
+    ranges: Ranges
+    entries: list[Entry]
+    start: int | None = None
+    lost: tuple[tuple[int, int, str], ...] = ()
+    retried_dead_letter: bool = False
+
+
+class Job(msgspec.Struct, array_like=True, frozen=True):
+    """What one queue job holds. `backend` is the process that waits for the receipt ("" = nobody)."""
+
+    format: int
+    id: str
+    backend: str
+    requests: list[Request]
+
+
+class MarkedStream(msgspec.Struct, array_like=True, frozen=True):
+    """Numbers of one stream that are in flight."""
+
+    stream: StreamKey
+    ranges: Ranges
+
+
+class Mark(msgspec.Struct, array_like=True, frozen=True):
+    """The in-flight mark of a job: its numbers, entries and bytes; written in the same script as the job."""
+
+    streams: tuple[MarkedStream, ...]
+    entries: int
+    bytes: int
+    queued_ms: int
+
+
+class Outcome(msgspec.Struct, array_like=True, frozen=True):
+    """What became of one request. `refused` is an error code of ingest.md §2, or empty."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    refused: str = ""
+    ack_till: int = 0
+    highest_seen: int = 0
+    missing: Ranges = ()
+    missing_count: int = 0
+    replay_queued: int = 0
+
+
+class Receipt(msgspec.Struct, array_like=True, frozen=True):
+    """The outcomes of a job's requests, in their order."""
+
+    job_id: str
+    outcomes: list[Outcome]
+
+
+class LiveMessage(msgspec.Struct, frozen=True):
+    """One message of the live bus: an event name and its payload."""
+
+    event: str
+    data: dict[str, Any]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_job_decoder = msgspec.msgpack.Decoder(Job)
+_mark_decoder = msgspec.msgpack.Decoder(Mark)
+_receipts_decoder = msgspec.msgpack.Decoder(list[Receipt])
+_live_decoder = msgspec.msgpack.Decoder(LiveMessage)
+_entry_decoder = msgspec.msgpack.Decoder(Entry)
+
+encode = _encoder.encode
+decode_job = _job_decoder.decode
+decode_mark = _mark_decoder.decode
+decode_receipts = _receipts_decoder.decode
+decode_live = _live_decoder.decode
+decode_entry = _entry_decoder.decode
+
+
+def entry_id(id_base: bytes, index: int) -> bytes:
+    """The 16-byte id of the entry at `index` of its request; ascending within the request."""
+    return (int.from_bytes(id_base, "big") + index).to_bytes(16, "big")
