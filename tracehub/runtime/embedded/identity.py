@@ -38,19 +38,28 @@ def candidates(home: Path) -> Iterator[Identity]:
     yield Identity(uid=NOBODY, gid=NOBODY)
 
 
-def can_use(identity: Identity, binary: Path, folder: Path) -> bool:
-    """Try it: can this identity run the binary and write into the folder?"""
-    script = '"$1" --version >/dev/null 2>&1 && touch "$2/.probe" && rm "$2/.probe"'
+def can_run(identity: Identity, install: Path) -> bool:
+    """Try it: can this identity run the binaries, with the libraries they need?"""
+    return _succeeds(identity, '"$1" --version', install / "bin" / "initdb")
+
+
+def can_write(identity: Identity, folder: Path) -> bool:
+    """Try it: can this identity make and remove a file in the folder?"""
+    return _succeeds(identity, 'touch "$1/.probe" && rm "$1/.probe"', folder)
+
+
+def _succeeds(identity: Identity, script: str, argument: Path) -> bool:
     try:
         child = spawn(
-            ["/bin/sh", "-c", script, "sh", str(binary), str(folder)], env={"LC_ALL": "C"}, identity=identity
+            ["/bin/sh", "-c", script, "sh", str(argument)], env={"PATH": os.defpath}, identity=identity
         )
+    except OSError:
+        return False
+    try:
         return child.wait(PROBE_S) == 0
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-        return False
-    except OSError:
         return False
 
 
@@ -68,14 +77,22 @@ def give(folder: Path, identity: Identity) -> None:
 
 
 def copy_install(install: Path, to: Path) -> Path:
-    """A copy of the binaries that everybody may read, made once; EmbeddedError when there is no room."""
-    if not (to / "bin" / "postgres").is_file():
+    """A copy of the binaries below `to` that everybody may read, made once; EmbeddedError when it fails.
+
+    The libraries lie in a folder beside the package, and the binaries find them by that relative place.
+    """
+    package = install.parent
+    if not to.exists():
         unfinished = to.with_name(f"{to.name}.{os.getpid()}")
+        skip = shutil.ignore_patterns("include", "*.a", "__pycache__")
         try:
-            shutil.copytree(install, unfinished, ignore=shutil.ignore_patterns("include", "*.a"))
+            shutil.copytree(package, unfinished / package.name, ignore=skip)
+            libraries = package.with_name(f"{package.name}.libs")
+            if libraries.is_dir():
+                shutil.copytree(libraries, unfinished / libraries.name)
             unfinished.rename(to)
         except OSError as error:
             raise EmbeddedError(f"cannot copy Postgres to {to}: {error.strerror}") from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    return to
+    return to / package.name / install.name

@@ -118,36 +118,34 @@ class Postgres:
         self._given_home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._home = self._given_home.resolve()  # a link when the database had to lie elsewhere
         install = binaries.postgres_install()
+        candidate = process.OURSELVES
         for candidate in identity.candidates(self._given_home):
-            if candidate.uid > 0:
-                identity.give(self._home, candidate)
-            if identity.can_use(candidate, install / "bin" / "postgres", self._home):
+            identity.give(self._home, candidate)
+            if identity.can_run(candidate, install) and identity.can_write(candidate, self._home):
                 self._identity, self._install = candidate, install
-                identity.give(self._home, candidate)
                 return
-        self._move_to_shared_place(install)
+        if candidate.uid < 0:
+            raise EmbeddedError(f"cannot run Postgres in {self._home}; is the folder yours, and writable?")
+        self._identity = candidate
+        self._move(install)
 
-    def _move_to_shared_place(self, install: Path) -> None:
-        """Root, and nobody else may enter our folder: both go below `SHARED_PLACE`, with a link here."""
-        *_, last = identity.candidates(self._given_home)
-        if last.uid < 0:
-            raise EmbeddedError(f"cannot run Postgres in {self._home}: the folder cannot be written")
-        digest = hashlib.sha256(str(self._given_home).encode()).hexdigest()[:12]
-        version = hashlib.sha256(str(install).encode()).hexdigest()[:12]
+    def _move(self, install: Path) -> None:
+        """Root, and `nobody` cannot enter our folders: go to a place where it can, with a link here."""
         SHARED_PLACE.mkdir(parents=True, exist_ok=True, mode=0o755)
-        self._install = identity.copy_install(install, SHARED_PLACE / f"postgres-{version}")
-        home = SHARED_PLACE / f"data-{digest}"
-        if self._home != home:
-            if not home.exists():
-                shutil.copytree(self._home, home)
-            shutil.rmtree(self._given_home)
-            self._given_home.symlink_to(home)
-        self._home, self._identity = home, last
-        identity.give(home, last)
-        if not identity.can_use(last, self._install / "bin" / "postgres", home):
+        if not identity.can_run(self._identity, install):
+            install = identity.copy_install(install, SHARED_PLACE / f"postgres-{_digest(install)}")
+        self._install = install
+        if not identity.can_write(self._identity, self._home):
+            self._home = SHARED_PLACE / f"data-{_digest(self._given_home)}"
+            if self._home.exists():
+                raise EmbeddedError(f"{self._home} belongs to a folder that is gone; move it away")
+            shutil.move(self._given_home, self._home)
+            self._given_home.symlink_to(self._home)
+        identity.give(self._home, self._identity)
+        if not (identity.can_run(self._identity, install) and identity.can_write(self._identity, self._home)):
             raise EmbeddedError(
                 "Postgres refuses to run as root, and no other identity works here; "
-                "start as an ordinary user or give --database-url"
+                "start as an ordinary user, or give --database-url"
             )
 
     def _kept_port(self) -> int:
@@ -234,6 +232,10 @@ class Postgres:
                 return
             time.sleep(READY_POLL_S)
         raise with_log_tail(f"Postgres was not ready after {READY_WAIT_S:.0f} s", self.log)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(str(path).encode()).hexdigest()[:12]
 
 
 def _environment() -> dict[str, str]:
