@@ -1,0 +1,47 @@
+# make run    everything in one terminal: databases, backend, workers, simulators   (ARGS="--port 3002 --sim 0")
+# make setup  only install, into .venv                                              (PYTHON=python3.12)
+# make test   style, types, import rules, then every test                           (ARGS="-k gaps")
+# make check  the first half of `make test`, in under half a minute
+# make sim    more seeds of the simulation than `make test` takes                   (SEEDS=20000, or SEED=17 again)
+# make bench  measure; prints ratios against ceilings of the same run               (ARGS="--quick")
+# make lock   write requirements.lock anew from the two pyproject.toml              (ARGS="--upgrade")
+# make clean  remove what was installed and cached; data in .tracehub stays
+
+BIN := .venv/bin
+SEEDS ?= 20000
+export PYTHON
+
+.PHONY: help setup run test check sim bench lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup:
+	@scripts/setup
+
+# Through the guard, so that everything also ends in order when `make` itself is killed.
+run: setup
+	@exec $(BIN)/python -I -S tracehub/runtime/guard.py $$PPID 15 -1 -1 $(BIN)/tracehub up $(ARGS)
+
+test: check
+	@$(BIN)/pytest -n 2 $(ARGS)
+
+check: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+sim: setup
+	@SEEDS=$(SEEDS) $(BIN)/pytest -n 2 tests/simulation $(ARGS)
+
+bench: setup
+	@$(BIN)/tracehub bench $(ARGS)
+
+lock:
+	@scripts/lock $(ARGS)
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
