@@ -74,6 +74,8 @@ create table if not exists dead_letters (
     created_at timestamptz not null default now()
 );
 create index if not exists dead_letters_stream on dead_letters (stream_id, seq);
+-- A job that runs twice sets the same entry aside once.
+create unique index if not exists dead_letters_entry on dead_letters (entry_id);
 
 -- ---------------------------------------------------------------------------------------------------------
 -- The entries. Range-partitioned by ts; partitions are made by tracehub (PARTITION_* in queries.sql), which

@@ -1,0 +1,268 @@
+"""Store: from requests to committed rows, ledger and outcomes. The use case behind every acknowledgement.
+
+Guarantee: an outcome is returned only after the commit of the transaction that holds its rows and its ledger
+change. Invariants: (1) marks are read before the ledger; (2) a number enters `received` exactly when its row
+is inserted; (3) a request is stored whole or not at all, save for an entry that the store refuses, which is
+set aside alone and signed off as lost; (4) a job may run any number of times.
+Failures: Transient goes up, nothing is decided; BadData is narrowed down to the entry here.
+Not here: queues, retries, time-outs, who is told (apps/worker).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tracehub.pipeline.dedupe import Verdict, judge, suspects
+from tracehub.protocol import ranges as r
+from tracehub.protocol.ack import StreamState
+from tracehub.protocol.errors import BadData, LedgerDisagrees, Transient
+from tracehub.protocol.limits import PARTITIONS_PER_JOB_MAX
+from tracehub.protocol.messages import Mark, Outcome, Request, StreamKey, entry_id
+from tracehub.protocol.ranges import EMPTY, Ranges
+from tracehub.storage.ports import (
+    Change,
+    CompletedReplay,
+    DeadLetter,
+    Ledger,
+    LedgerTransaction,
+    Locked,
+    in_flight_by_stream,
+)
+
+DAY_MS = 24 * 3600 * 1000
+
+
+class PartitionsPending(Transient):
+    """Partitions are being made; the batch is stored as soon as they are there"""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a store run sees of the outside: the marks of other jobs, and the time."""
+
+    marks: tuple[Mark, ...]
+    now_ms: int
+    gap_ranges_max: int = 2_000
+
+
+@dataclass(slots=True)
+class Stored:
+    """What one or more transactions did. `outcomes` is in the order of the requests."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    states: dict[StreamKey, StreamState] = field(default_factory=dict)
+    completed: list[tuple[StreamKey, CompletedReplay]] = field(default_factory=list)
+    fresh: list[tuple[Request, set[int]]] = field(default_factory=list)  # and what was left out of each
+    dead_letters: int = 0
+
+    def absorb(self, other: Stored) -> None:
+        """Take over what a later transaction did; its states are newer."""
+        self.outcomes += other.outcomes
+        self.states |= other.states
+        self.completed += other.completed
+        self.fresh += other.fresh
+        self.dead_letters += other.dead_letters
+
+
+async def store(ledger: Ledger, requests: Sequence[Request], moment: Moment) -> Stored:
+    """Store a group of requests; narrows bad data down to the entry. Raises Transient."""
+    try:
+        return await _store_once(ledger, requests, moment)
+    except LedgerDisagrees:
+        return await _store_once(ledger, requests, moment, careful=True)
+    except BadData as refusal:
+        if len(requests) > 1:
+            done = Stored()
+            for request in requests:
+                done.absorb(await store(ledger, [request], moment))
+            return done
+        return await _narrow(ledger, requests[0], moment, refusal)
+
+
+async def _narrow(ledger: Ledger, request: Request, moment: Moment, refusal: BadData) -> Stored:
+    """Halve a refused request until the entry that the store refuses stands alone; set that one aside."""
+    size = len(request.entries)
+    if size == 0:
+        raise refusal
+    if size == 1:
+        return await _store_once(ledger, [request], moment, dead=refusal.message)
+    done = Stored()
+    for first, last in ((0, size // 2), (size // 2, size)):
+        done.absorb(await store(ledger, [_part(request, first, last)], moment))
+    halves = done.outcomes
+    done.outcomes = [_joined(halves)]
+    return done
+
+
+def _part(request: Request, first: int, last: int) -> Request:
+    entries = request.entries[first:last]
+    return Request(
+        request.stream, request.door, request.service, request.batch_id,
+        entry_id(request.id_base, first), r.of_numbers(e.seq for e in entries), entries,
+        request.start if first == 0 else None, request.lost if first == 0 else (),
+    )  # fmt: skip
+
+
+def _joined(parts: Sequence[Outcome]) -> Outcome:
+    last = parts[-1]
+    return Outcome(
+        sum(p.accepted for p in parts), sum(p.duplicates for p in parts), sum(p.conflicts for p in parts),
+        next((p.refused for p in parts if p.refused), ""), last.ack_till, last.highest_seen, last.missing,
+        last.missing_count, sum(p.replay_queued for p in parts),
+    )  # fmt: skip
+
+
+async def _store_once(
+    ledger: Ledger, requests: Sequence[Request], moment: Moment, *, careful: bool = False, dead: str = ""
+) -> Stored:
+    times = {e.ts_ms // DAY_MS: e.ts_ms for request in requests for e in request.entries}
+    if not dead and not await ledger.ensure_partitions(list(times.values()), PARTITIONS_PER_JOB_MAX):
+        raise PartitionsPending
+    streams = await ledger.resolve([request.stream for request in requests])
+    taken = [request for request in requests if request.stream in streams]
+    rows = ledger.encode([] if dead else taken, streams, moment.now_ms)
+    incoming: dict[int, Ranges] = {}
+    for request in taken:
+        stream_id = streams[request.stream]
+        incoming[stream_id] = r.union(incoming.get(stream_id, EMPTY), request.ranges)
+    refused = {id(request): "overloaded" for request in requests if request.stream not in streams}
+    done = Stored()
+    async with ledger.transaction() as tx:
+        locked = await tx.lock(incoming, careful=careful)
+        for request in await _too_many_gaps(tx, taken, (locked, streams), moment.gap_ranges_max):
+            refused[id(request)] = "too_many_gaps"
+        known = {stream: locked[stream_id].known for stream, stream_id in streams.items()}
+        admitted = [request for request in taken if id(request) not in refused]
+        verdicts = await _judged(tx, admitted, known, streams)
+        verdict_of = {id(request): v for request, v in zip(admitted, verdicts, strict=True)}
+        if not dead:
+            for position, request in enumerate(taken):
+                verdict = verdict_of.get(id(request))
+                left_out = verdict.left_out if verdict else set(range(len(request.entries)))
+                if left_out:
+                    rows.leave_out(position, left_out)
+            await tx.insert(rows)
+        letters = _letters(admitted, verdicts, dead)
+        await tx.dead_letter(letters, streams)
+        changes = _changes(admitted, verdicts, (locked, streams), dead=bool(dead))
+        flying = in_flight_by_stream(moment.marks, streams)
+        states, completed = await tx.add(changes, flying)
+    names = {stream_id: stream for stream, stream_id in streams.items()}
+    done.states = {names[stream_id]: state for stream_id, state in states.items()}
+    done.completed = [(names[c.stream_id], c) for c in completed]
+    done.dead_letters = len(letters)
+    if not dead:
+        done.fresh = [(request, v.left_out) for request, v in zip(admitted, verdicts, strict=True)]
+    done.outcomes = _outcomes(requests, verdict_of, refused, done.states)
+    return done
+
+
+async def _judged(
+    tx: LedgerTransaction,
+    requests: Sequence[Request],
+    known: Mapping[StreamKey, Ranges],
+    streams: Mapping[StreamKey, int],
+) -> list[Verdict]:
+    suspected = suspects(requests, known)
+    ask: dict[StreamKey, Ranges] = {}
+    for request, numbers in zip(requests, suspected, strict=True):
+        received = r.intersect(numbers, known[request.stream])
+        if received:
+            ask[request.stream] = r.union(ask.get(request.stream, EMPTY), received)
+    stored = {stream: await tx.stored(streams[stream], numbers) for stream, numbers in ask.items()}
+    return judge(requests, suspected, stored, known)
+
+
+async def _too_many_gaps(
+    tx: LedgerTransaction,
+    requests: Sequence[Request],
+    ledger_rows: tuple[Mapping[int, Locked], Mapping[StreamKey, int]],
+    most: int,
+) -> list[Request]:
+    """Requests that would add a gap to a stream that has as many as it may; in arrival order."""
+    locked, streams = ledger_rows
+    refused: list[Request] = []
+    full = [stream for stream, stream_id in streams.items() if locked[stream_id].settled_ranges > most]
+    for stream in full:
+        stream_id = streams[stream]
+        taken: Ranges = EMPTY
+        gaps = await tx.gaps_with(stream_id, EMPTY)
+        for request in requests:
+            if request.stream != stream:
+                continue
+            after = await tx.gaps_with(stream_id, r.union(taken, request.ranges))
+            if after > max(most, gaps):
+                refused.append(request)
+            else:
+                taken, gaps = r.union(taken, request.ranges), after
+    return refused
+
+
+def _changes(
+    requests: Sequence[Request],
+    verdicts: Sequence[Verdict],
+    ledger_rows: tuple[Mapping[int, Locked], Mapping[StreamKey, int]],
+    *,
+    dead: bool,
+) -> dict[int, Change]:
+    locked, streams = ledger_rows
+    changes: dict[int, Change] = {}
+    for request, verdict in zip(requests, verdicts, strict=True):
+        stream_id = streams[request.stream]
+        row = locked[stream_id]
+        before = changes.get(stream_id, Change())
+        new = r.subtract(request.ranges, row.known)
+        starts = [s for s in (before.start, request.start) if s is not None]
+        changes[stream_id] = Change(
+            fresh=before.fresh if dead else r.union(before.fresh, new),
+            found=before.found if dead else r.union(before.found, r.intersect(new, row.found)),
+            start=max(starts, default=None),
+            lost=before.lost + request.lost,
+            dead=r.subtract(new, row.found) if dead else EMPTY,
+            duplicates=before.duplicates + verdict.duplicates,
+            conflicts=before.conflicts + len(verdict.conflicts),
+        )
+    return dict(sorted(changes.items()))
+
+
+def _letters(requests: Sequence[Request], verdicts: Sequence[Verdict], dead: str) -> list[DeadLetter]:
+    letters: list[DeadLetter] = []
+    for request, verdict in zip(requests, verdicts, strict=True):
+        aside = verdict.conflicts
+        if dead and not verdict.left_out:
+            aside = list(range(len(request.entries)))
+        for index in aside:
+            letters.append(
+                DeadLetter(
+                    request, request.entries[index], entry_id(request.id_base, index),
+                    "refused" if dead else "conflict",
+                    dead or "the number is stored with other content",
+                )
+            )  # fmt: skip
+    return letters
+
+
+def _outcomes(
+    requests: Sequence[Request],
+    verdicts: Mapping[int, Verdict],
+    refused: Mapping[int, str],
+    states: Mapping[StreamKey, StreamState],
+) -> list[Outcome]:
+    """Of requests committed together the first in arrival order carries what was newly put into replay."""
+    outcomes: list[Outcome] = []
+    told: set[StreamKey] = set()
+    for request in requests:
+        if id(request) in refused:
+            outcomes.append(Outcome(refused=refused[id(request)]))
+            continue
+        state, verdict = states[request.stream], verdicts[id(request)]
+        queued = 0 if request.stream in told else state.replay_queued
+        told.add(request.stream)
+        outcomes.append(
+            Outcome(
+                verdict.accepted, verdict.duplicates, len(verdict.conflicts), "", state.ack_till,
+                state.highest_seen, state.gaps.ranges, state.gaps.count, queued,
+            )
+        )  # fmt: skip
+    return outcomes

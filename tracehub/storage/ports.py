@@ -1,0 +1,201 @@
+"""What the pipeline needs from stores, as protocols. Adapters: postgres, redis, memory (shipped fakes).
+
+One conformance suite (tests/conformance) runs on every adapter. All methods raise `Transient` when the store
+cannot be reached or is out of room, `BadData` when it refuses the data itself; nothing of a driver leaks.
+A cancelled call leaves either nothing or a whole effect behind, and the caller cannot tell which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tracehub.protocol.ack import StreamState
+from tracehub.protocol.messages import Entry, Job, Mark, Receipt, Request, StreamKey
+from tracehub.protocol.ranges import EMPTY, Ranges, union
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """One stream's ledger row, locked: what of the incoming numbers it knows already."""
+
+    known: Ranges = EMPTY  # incoming and received
+    found: Ranges = EMPTY  # incoming and lost: they turn up after all
+    settled_ranges: int = 0  # ranges of received, lost and incoming together; one more than its gaps at most
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """What a duplicate is compared with."""
+
+    id: bytes
+    level: str
+    message: str
+    ts_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one transaction adds to one stream's ledger row."""
+
+    fresh: Ranges = EMPTY
+    found: Ranges = EMPTY
+    start: int | None = None
+    lost: tuple[tuple[int, int, str], ...] = ()
+    dead: Ranges = EMPTY  # lost with reason dead_letter
+    duplicates: int = 0
+    conflicts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An entry that is set aside: a conflict, or one that the store refuses."""
+
+    request: Request
+    entry: Entry
+    entry_id: bytes
+    reason: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedReplay:
+    """A replay request that a commit has completed; feeds the event `replay:completed`."""
+
+    id: int
+    stream_id: int
+    first: int
+    last: int
+    count: int
+    latency_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayTask:
+    """An open replay request that is due."""
+
+    id: int
+    first: int
+    last: int
+    misses: int
+    attempts: int
+    age_ms: int
+    manual: bool
+
+
+class Rows(Protocol):
+    """Rows of one or more requests, encoded for the store before any lock is taken."""
+
+    def leave_out(self, request: int, indexes: set[int]) -> None:
+        """Drop entries of the request at this position from what will be inserted."""
+
+
+class LedgerTransaction(Protocol):
+    """The store transaction of ingest.md §3, steps 2 to 5; committed when its block ends without error."""
+
+    async def lock(self, incoming: Mapping[int, Ranges], *, careful: bool = False) -> Mapping[int, Locked]:
+        """Lock the streams' rows in ascending order; tell what is known. `careful` believes rows, too."""
+
+    async def stored(self, stream_id: int, numbers: Ranges) -> Mapping[int, StoredRow]:
+        """The rows of these numbers that still exist."""
+
+    async def insert(self, rows: Rows) -> None:
+        """COPY what was not left out."""
+
+    async def add(
+        self, changes: Mapping[int, Change], in_flight: Mapping[int, Ranges]
+    ) -> tuple[Mapping[int, StreamState], list[CompletedReplay]]:
+        """Add to the ledger, sign off what is given up, open and complete replay requests."""
+
+    async def dead_letter(self, letters: Sequence[DeadLetter], streams: Mapping[StreamKey, int]) -> None:
+        """Keep entries that could not be stored."""
+
+    async def gaps_with(self, stream_id: int, numbers: Ranges) -> int:
+        """How many gaps the locked stream would have with these numbers."""
+
+
+class Ledger(Protocol):
+    """Postgres, or the memory that stands for it."""
+
+    async def resolve(self, streams: Sequence[StreamKey]) -> Mapping[StreamKey, int]:
+        """The stream ids, absent rows made in ascending order. Streams over a limit are left out."""
+
+    async def ensure_partitions(self, times_ms: Sequence[int], most: int) -> bool:
+        """Make the partitions for these times, at most `most` new ones; False = some are still absent."""
+
+    def encode(self, requests: Sequence[Request], streams: Mapping[StreamKey, int], now_ms: int) -> Rows:
+        """Build the rows outside of any lock."""
+
+    def transaction(self) -> AbstractAsyncContextManager[LedgerTransaction]:
+        """Open a store transaction."""
+
+    async def state(self, stream: StreamKey, in_flight: Ranges) -> StreamState | None:
+        """One stream as it is committed; None when it is unknown."""
+
+    async def epochs(self, tenant_id: str, numbering: str) -> list[int]:
+        """The known epochs of a service, ascending."""
+
+    async def due_replays(self, stream_id: int, now_ms: int) -> list[ReplayTask]:
+        """Open requests of a stream whose next attempt is due; they become `running`."""
+
+    async def note_attempt(self, task_id: int, *, found: int, inserted: int, missed: bool, error: str | None,
+                           next_ms: int) -> None:
+        """Write down what an attempt saw, and when the next is due."""
+
+    async def unresolved(self, stream_id: int, ranges: Ranges, in_flight: Ranges) -> Ranges:
+        """The numbers of these ranges that are neither received, nor lost, nor in flight."""
+
+    async def sign_off(self, stream_id: int, ranges: Ranges, in_flight: Ranges, *, reason: str, by: str,
+                       note: str | None = None) -> tuple[int, list[CompletedReplay]]:
+        """Lock the row and sign off as lost what is unresolved of these ranges; how many numbers that were."""
+
+
+class Queue(Protocol):
+    """The queue's Redis: jobs, in-flight marks, receipts, live messages."""
+
+    async def marks(self) -> Mapping[str, Mark]:
+        """All marks by job id. Read them before the ledger, never after."""
+
+    async def settle(self, receipts: Sequence[tuple[Job, Receipt]]) -> None:
+        """Take the marks away and tell the waiting backends."""
+
+    async def enqueue_replay(self, stream: StreamKey, delay_ms: int) -> None:
+        """Ask for a replay of this stream; a no-op while one waits or runs."""
+
+    async def publish(self, event: str, data: Mapping[str, Any]) -> None:
+        """Tell the viewers. Best effort: what is not heard is not missed."""
+
+
+@dataclass(frozen=True, slots=True)
+class BufferMeta:
+    """A producer's buffer at one moment; None where it says nothing."""
+
+    epoch: int | None
+    next: int | None
+    start: int | None
+    entries: int
+
+
+class Buffers(Protocol):
+    """The producers' buffers. Raises `Transient` when they are out of reach."""
+
+    async def read(
+        self, tenant_id: str, service: str, first: int, last: int, most: int
+    ) -> tuple[BufferMeta, list[bytes]]:
+        """Meta and up to `most` members with first <= seq <= last, ascending, in one MULTI."""
+
+    async def count(self, tenant_id: str, service: str, ranges: Ranges) -> tuple[BufferMeta, int]:
+        """Meta and how many members lie in these ranges, in one MULTI."""
+
+
+def in_flight_by_stream(marks: Iterable[Mark], streams: Mapping[StreamKey, int]) -> dict[int, Ranges]:
+    """The numbers in flight of each stream asked for."""
+    found: dict[int, list[Ranges]] = {}
+    for mark in marks:
+        for marked in mark.streams:
+            stream_id = streams.get(marked.stream)
+            if stream_id is not None:
+                found.setdefault(stream_id, []).append(marked.ranges)
+    return {stream_id: union(*parts) for stream_id, parts in found.items()}

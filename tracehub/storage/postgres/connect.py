@@ -1,0 +1,40 @@
+"""Connection pools: UTC, READ COMMITTED, commits that wait for the disk, and a name that others can read."""
+
+from __future__ import annotations
+
+import asyncpg
+
+WORKER_PREFIX = "tracehub-worker:"
+
+
+async def open_pool(url: str, application: str, *, least: int = 1, most: int = 8) -> asyncpg.Pool:
+    """A pool for one process. `application` shows in pg_stat_activity; workers put their incarnation there."""
+    return await asyncpg.create_pool(
+        url,
+        min_size=least,
+        max_size=most,
+        command_timeout=None,
+        timeout=10,
+        # Without a home directory that can be read asyncpg fails over its TLS defaults, so say it here.
+        ssl=None if "sslmode=" in url else False,
+        server_settings={
+            "application_name": application,
+            "TimeZone": "UTC",
+            "synchronous_commit": "on",
+            "default_transaction_isolation": "read committed",
+            "jit": "off",
+        },
+    )
+
+
+def worker_application(worker_id: str, incarnation: str) -> str:
+    """The application name of a worker's connections (ingest.md §3); at most 63 bytes reach Postgres."""
+    return f"{WORKER_PREFIX}{worker_id[:24]}:{incarnation}"
+
+
+def parse_worker_application(name: str) -> tuple[str, str] | None:
+    """(worker id, incarnation) of a connection of ours, else None."""
+    if not name.startswith(WORKER_PREFIX):
+        return None
+    worker_id, _, incarnation = name.removeprefix(WORKER_PREFIX).rpartition(":")
+    return (worker_id, incarnation) if worker_id else None

@@ -1,0 +1,189 @@
+"""The ledger in Postgres (ports.Ledger). Every rule of order is here or in schema.sql.
+
+Invariants: (1) rows and ledger change in one transaction; (2) ledger rows are made, then locked, in ascending
+order, before anything else is touched; (3) the received multirange never leaves Postgres.
+Limits: epochs per service, services per tenant. Not here: what is a duplicate, who signs off
+(tracehub/pipeline).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import asyncpg
+
+from tracehub.protocol.ack import StreamState
+from tracehub.protocol.messages import Request, StreamKey
+from tracehub.protocol.ranges import Ranges, highest
+from tracehub.storage.ports import CompletedReplay, LedgerTransaction, ReplayTask, Rows
+from tracehub.storage.postgres.failures import PartitionGone, translated
+from tracehub.storage.postgres.multirange import from_text, to_text
+from tracehub.storage.postgres.partitions import Partitions
+from tracehub.storage.postgres.queries import SQL
+from tracehub.storage.postgres.rows import EncodedRows
+from tracehub.storage.postgres.transaction import PostgresTransaction, complete, gaps_of, lose
+from tracehub.storage.postgres.watch import LockWatch
+
+CACHED_STREAMS_MAX = 50_000
+
+
+class PostgresLedger:
+    """Ledger over one pool. `watch` frees locks that a stopped worker holds; None where nobody is supervised."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        *,
+        partition: str = "month",
+        epochs_max: int = 100,
+        services_max: int = 10_000,
+        gap_grace_ms: int = 500,
+        watch: LockWatch | None = None,
+    ) -> None:
+        self._pool = pool
+        self._partitions = Partitions(partition)
+        self._epochs_max = epochs_max
+        self._services_max = services_max
+        self._gap_grace_ms = gap_grace_ms
+        self._watch = watch
+        self._streams: dict[StreamKey, int] = {}
+
+    async def resolve(self, streams: Sequence[StreamKey]) -> Mapping[StreamKey, int]:
+        """See ports.Ledger."""
+        known = {s: self._streams[s] for s in streams if s in self._streams}
+        absent = sorted({s for s in streams if s not in known})
+        if absent:
+            with translated():
+                async with self._pool.acquire() as connection, connection.transaction():
+                    found = await self._select(connection, absent)
+                    allowed = await self._allowed(connection, [s for s in absent if s not in found])
+                    if allowed:
+                        await connection.execute(SQL.insert_streams, *_columns(allowed))
+                        found |= await self._select(connection, allowed)
+            if len(self._streams) > CACHED_STREAMS_MAX:
+                self._streams.clear()
+            self._streams |= found
+            known |= found
+        return known
+
+    async def _select(
+        self, connection: asyncpg.pool.PoolConnectionProxy, streams: Sequence[StreamKey]
+    ) -> dict[StreamKey, int]:
+        rows = await connection.fetch(SQL.select_streams, *_columns(streams))
+        return {
+            StreamKey(str(row["tenant_id"]), row["numbering"], row["epoch"]): row["stream_id"] for row in rows
+        }
+
+    async def _allowed(
+        self, connection: asyncpg.pool.PoolConnectionProxy, streams: Sequence[StreamKey]
+    ) -> list[StreamKey]:
+        allowed: list[StreamKey] = []
+        for stream in streams:
+            row = await connection.fetchrow(SQL.count_epochs, stream.tenant_id, stream.numbering)
+            epochs = row["epochs"] + sum(s.numbering == stream.numbering for s in allowed)
+            services = row["services"] + len({s.numbering for s in allowed})
+            if stream.numbering.startswith("@") or (
+                epochs < self._epochs_max and (row["epochs"] or services < self._services_max)
+            ):
+                allowed.append(stream)
+        return allowed
+
+    async def ensure_partitions(self, times_ms: Sequence[int], most: int) -> bool:
+        """See ports.Ledger."""
+        if not self._partitions.absent(times_ms):
+            return True
+        with translated():
+            return await self._partitions.ensure(self._pool, times_ms, most)
+
+    def encode(self, requests: Sequence[Request], streams: Mapping[StreamKey, int], now_ms: int) -> Rows:
+        """See ports.Ledger."""
+        return EncodedRows(requests, streams, now_ms)
+
+    def transaction(self) -> AbstractAsyncContextManager[LedgerTransaction]:
+        """See ports.Ledger."""
+        return self._transaction()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[LedgerTransaction]:
+        try:
+            with translated():
+                async with self._pool.acquire() as connection:
+                    pid = connection.get_server_pid()
+                    watch = self._watch.watching(self._pool, pid) if self._watch else _nothing()
+                    async with watch, connection.transaction():
+                        yield PostgresTransaction(connection, self._gap_grace_ms)
+        except PartitionGone:
+            self._partitions.forget()
+            raise
+
+    def forget(self) -> None:
+        """Drop what is remembered of streams and partitions: the database may be another one now."""
+        self._streams.clear()
+        self._partitions.forget()
+
+    async def state(self, stream: StreamKey, in_flight: Ranges) -> StreamState | None:
+        """See ports.Ledger."""
+        with translated():
+            async with self._pool.acquire() as connection:
+                row = await connection.fetchrow(
+                    SQL.stream_state, stream.tenant_id, stream.numbering, stream.epoch,
+                    highest(in_flight), to_text(in_flight),
+                )  # fmt: skip
+                if row is None:
+                    return None
+                gaps = await gaps_of(connection, row["stream_id"], in_flight, whole=row["whole"])
+        return StreamState(
+            row["stream_id"], row["ack_till"], row["highest"], gaps, lost_count=row["lost_count"]
+        )
+
+    async def epochs(self, tenant_id: str, numbering: str) -> list[int]:
+        """See ports.Ledger."""
+        with translated():
+            return [row["epoch"] for row in await self._pool.fetch(SQL.epochs, tenant_id, numbering)]
+
+    async def due_replays(self, stream_id: int, now_ms: int) -> list[ReplayTask]:
+        """See ports.Ledger."""
+        with translated():
+            rows = await self._pool.fetch(SQL.due_replays, stream_id, now_ms)
+        return [
+            ReplayTask(
+                row["id"], row["from_seq"], row["to_seq"], row["misses"], row["attempts"], row["age_ms"],
+                row["requested_by"] == "manual",
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    async def note_attempt(
+        self, task_id: int, *, found: int, inserted: int, missed: bool, error: str | None, next_ms: int
+    ) -> None:
+        """See ports.Ledger."""
+        with translated():
+            await self._pool.execute(
+                SQL.note_attempt, task_id, found, inserted, int(missed), error, next_ms
+            )
+
+    async def unresolved(self, stream_id: int, ranges: Ranges, in_flight: Ranges) -> Ranges:
+        """See ports.Ledger."""
+        with translated():
+            text = await self._pool.fetchval(SQL.unresolved, stream_id, to_text(ranges), to_text(in_flight))
+        return from_text(text)
+
+    async def sign_off(
+        self, stream_id: int, ranges: Ranges, in_flight: Ranges, *, reason: str, by: str, note: str | None = None
+    ) -> tuple[int, list[CompletedReplay]]:
+        """See ports.Ledger."""
+        with translated():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(SQL.lock_stream, stream_id)
+                count = await lose(connection, stream_id, ranges, in_flight, (reason, note, by))
+                return count, await complete(connection, stream_id)
+
+
+@asynccontextmanager
+async def _nothing() -> AsyncIterator[None]:
+    yield
+
+
+def _columns(streams: Sequence[StreamKey]) -> tuple[list[str], list[str], list[int]]:
+    return [s.tenant_id for s in streams], [s.numbering for s in streams], [s.epoch for s in streams]

@@ -1,0 +1,230 @@
+-- Every query by name, each with a sentence. Loaded by queries.py; nothing else holds SQL but schema.sql.
+-- Multiranges travel as text ('{[1,5),[7,9)}') and only when they are small; large ones stay here.
+
+-- name: insert_streams
+-- Make absent ledger rows in ascending key order; the caller sorted the arrays.
+insert into ack_state (tenant_id, numbering, epoch)
+select tenant_id, numbering, epoch
+from unnest($1::uuid[], $2::text[], $3::bigint[]) with ordinality as s(tenant_id, numbering, epoch, place)
+order by place
+on conflict do nothing;
+
+-- name: select_streams
+-- The ids of streams by name.
+select a.stream_id, a.tenant_id, a.numbering, a.epoch
+from ack_state a
+join unnest($1::uuid[], $2::text[], $3::bigint[]) as s(tenant_id, numbering, epoch)
+  on (a.tenant_id, a.numbering, a.epoch) = (s.tenant_id, s.numbering, s.epoch);
+
+-- name: count_epochs
+-- How many epochs a service has, and how many services its tenant has.
+select (select count(*) from ack_state where tenant_id = $1 and numbering = $2) as epochs,
+       (select count(distinct numbering) from ack_state where tenant_id = $1) as services;
+
+-- name: lock_streams
+-- Lock ledger rows in ascending order and subtract: what of the incoming is received, lost, and which gaps it makes.
+select a.stream_id,
+       nullif(a.received * i.numbers, '{}')::text as known,
+       nullif(a.lost * i.numbers, '{}')::text as found,
+       ranges_in(a.received + a.lost + i.numbers) as settled_ranges
+from ack_state a
+join unnest($1::bigint[], $2::text[]::int8multirange[]) as i(stream_id, numbers) using (stream_id)
+order by a.stream_id
+for update of a;
+
+-- name: gaps_with
+-- How many gaps a stream has once these numbers are received.
+select ranges_in(missing_ranges(received + $2::text::int8multirange, lost, '{}',
+                                upper(received + lost + $2::text::int8multirange) - 1))
+from ack_state where stream_id = $1;
+
+-- name: stored_rows
+-- The rows of numbers that are received, as far as they still exist.
+select seq, id, level, message, ts from logs where stream_id = $1 and seq = any($2::bigint[]);
+
+-- name: rows_present
+-- Which of these numbers have a row, whatever the ledger says.
+select seq from logs where stream_id = $1 and seq = any($2::bigint[]);
+
+-- name: add_to_streams
+-- Add what was stored to the ledger rows and tell how far each stream is now.
+update ack_state a set
+    received   = a.received + c.fresh,
+    lost       = (a.lost - c.fresh) + c.dead,
+    start_seq  = greatest(a.start_seq, c.start),
+    duplicates = a.duplicates + c.duplicates,
+    conflicts  = a.conflicts + c.conflicts,
+    updated_at = clock_timestamp()
+from unnest($1::bigint[], $2::text[]::int8multirange[], $3::text[]::int8multirange[], $4::bigint[],
+            $5::bigint[], $6::bigint[], $7::text[]::int8multirange[], $8::bigint[])
+     as c(stream_id, fresh, dead, start, duplicates, conflicts, in_flight, highest_in_flight)
+where a.stream_id = c.stream_id
+returning a.stream_id,
+          ack_till(a.received, a.lost) as ack_till,
+          greatest(upper(a.received + a.lost) - 1, c.highest_in_flight, 0) as highest,
+          a.start_seq, a.open_replays,
+          isempty(missing_ranges(a.received, a.lost, c.in_flight,
+                                 greatest(upper(a.received + a.lost) - 1, c.highest_in_flight, 0))) as whole;
+
+-- name: missing
+-- The gaps of a stream: the first of them, and how many numbers they hold in all.
+with gaps as (
+    select missing_ranges(received, lost, $2::text::int8multirange,
+                          greatest(upper(received + lost) - 1, $3::bigint, 0)) as missing
+    from ack_state where stream_id = $1)
+select numbers_in(missing) as count,
+       (select array_agg(lower(r) order by r) from (select r from unnest(missing) as r limit 1000) as f) as first,
+       (select array_agg(upper(r) - 1 order by r) from (select r from unnest(missing) as r limit 1000) as f) as last
+from gaps;
+
+-- name: unresolved
+-- What of these ranges is neither received, nor lost, nor in flight.
+select (($2::text::int8multirange) - received - lost - $3::text::int8multirange)::text
+from ack_state where stream_id = $1;
+
+-- name: lock_stream
+-- Lock one ledger row.
+select stream_id from ack_state where stream_id = $1 for update;
+
+-- name: sign_off
+-- Move what is unresolved of these ranges to lost; the row is locked by the caller.
+update ack_state a set lost = a.lost + s.gone, updated_at = clock_timestamp()
+from (select stream_id, ($2::text::int8multirange) - received - lost - $3::text::int8multirange as gone
+      from ack_state where stream_id = $1) as s
+where a.stream_id = s.stream_id and not isempty(s.gone)
+returning s.gone::text;
+
+-- name: insert_losses
+-- Write down who signed off what, and why.
+insert into losses (stream_id, from_seq, to_seq, reason, note, signed_by)
+select $1, lower(r), upper(r) - 1, $3, $4, $5 from unnest($2::text::int8multirange) as r;
+
+-- name: find_losses
+-- Lost numbers turned up: cut them out of their losses and mark the pieces as found.
+with found as (select $2::text::int8multirange as numbers),
+     hit as (delete from losses l using found f
+             where l.stream_id = $1 and l.found_at is null and int8range(l.from_seq, l.to_seq, '[]') && f.numbers
+             returning l.*)
+insert into losses (stream_id, from_seq, to_seq, reason, note, signed_by, at, found_at)
+select h.stream_id, lower(r), upper(r) - 1, h.reason, h.note, h.signed_by, h.at, null::timestamptz
+from hit h, found f, unnest(int8multirange(int8range(h.from_seq, h.to_seq, '[]')) - f.numbers) as r
+union all
+select h.stream_id, lower(r), upper(r) - 1, h.reason, h.note, h.signed_by, h.at, clock_timestamp()
+from hit h, found f, unnest(int8multirange(int8range(h.from_seq, h.to_seq, '[]')) * f.numbers) as r;
+
+-- name: drop_found_dead_letters
+-- A dead letter whose number is stored now is no longer one.
+delete from dead_letters where stream_id = $1 and reason <> 'conflict' and $2::text::int8multirange @> seq;
+
+-- name: open_replays
+-- Put gaps that no open request covers into replay_requests; how many numbers that are.
+with open as (
+    select coalesce(range_agg(int8range(from_seq, to_seq, '[]')), '{}') as covered
+    from replay_requests where stream_id = $1 and status in ('pending', 'running')),
+gaps as (
+    select missing_ranges(a.received, a.lost, $2::text::int8multirange,
+                          greatest(upper(a.received + a.lost) - 1, $3::bigint, 0)) - o.covered as uncovered
+    from ack_state a, open o where a.stream_id = $1),
+made as (
+    insert into replay_requests (stream_id, from_seq, to_seq, requested_by, next_at)
+    select $1, lower(r), upper(r) - 1, 'gap', now() + $4::bigint * interval '1 millisecond'
+    from gaps, unnest(uncovered) as r
+    returning to_seq - from_seq + 1 as numbers),
+counted as (
+    update ack_state set open_replays = open_replays + (select count(*) from made)
+    where stream_id = $1 and exists (select from made))
+select coalesce(sum(numbers), 0)::bigint from made;
+
+-- name: complete_replays
+-- Close the open requests of a stream whose numbers are all received or lost by now.
+with settled as (
+    select stream_id, received, received + lost as numbers from ack_state where stream_id = $1),
+done as (
+    update replay_requests q
+    set status = case when s.received @> int8range(q.from_seq, q.to_seq, '[]') then 'completed' else 'lost' end,
+        completed_at = clock_timestamp(), error = null,
+        latency_ms = (extract(epoch from clock_timestamp() - q.created_at) * 1000)::bigint
+    from settled s
+    where q.stream_id = s.stream_id and q.status in ('pending', 'running')
+      and s.numbers @> int8range(q.from_seq, q.to_seq, '[]')
+    returning q.id, q.from_seq, q.to_seq, q.inserted, q.latency_ms),
+counted as (
+    update ack_state set open_replays = open_replays - (select count(*) from done)
+    where stream_id = $1 and exists (select from done))
+select id, from_seq, to_seq, inserted, latency_ms from done;
+
+-- name: due_replays
+-- Take the due requests of a stream: they run now.
+update replay_requests set status = 'running', attempts = attempts + 1
+where stream_id = $1 and status in ('pending', 'running') and next_at <= to_timestamp($2::bigint / 1000.0)
+returning id, from_seq, to_seq, misses, attempts, requested_by,
+          (extract(epoch from clock_timestamp() - created_at) * 1000)::bigint as age_ms;
+
+-- name: note_attempt
+-- What an attempt saw, and when to look again.
+update replay_requests
+set found = found + $2, inserted = inserted + $3, misses = misses + $4, error = $5,
+    next_at = to_timestamp($6::bigint / 1000.0),
+    status = case when status = 'running' then 'pending' else status end
+where id = $1;
+
+-- name: streams_with_due_replays
+-- Streams that have a request to look after now.
+select distinct a.stream_id, a.tenant_id, a.numbering, a.epoch
+from replay_requests q join ack_state a using (stream_id)
+where q.status in ('pending', 'running') and q.next_at <= now() limit 1000;
+
+-- name: superseded_streams
+-- Older epochs with gaps, whose service has a newer epoch that said where it starts.
+select a.stream_id, a.tenant_id, a.numbering, a.epoch, greatest(upper(a.received + a.lost) - 1, 0) as highest
+from ack_state a
+where a.numbering not like '@%'
+  and exists (select from ack_state n where n.tenant_id = a.tenant_id and n.numbering = a.numbering
+              and n.epoch > a.epoch and n.start_seq is not null)
+  and not isempty(missing_ranges(a.received, a.lost, '{}', upper(a.received + a.lost) - 1))
+limit 1000;
+
+-- name: stream_state
+-- One stream as it is committed.
+select stream_id, ack_till(received, lost) as ack_till, greatest(upper(received + lost) - 1, $4::bigint, 0) as highest,
+       numbers_in(lost) as lost_count, numbers_in(received) as received_count, duplicates, conflicts, start_seq,
+       isempty(missing_ranges(received, lost, $5::text::int8multirange,
+                              greatest(upper(received + lost) - 1, $4::bigint, 0))) as whole
+from ack_state where tenant_id = $1 and numbering = $2 and epoch = $3;
+
+-- name: epochs
+-- The known epochs of a service.
+select epoch from ack_state where tenant_id = $1 and numbering = $2 order by epoch;
+
+-- name: insert_dead_letters
+-- Keep entries that could not be stored; the same entry only once.
+insert into dead_letters (tenant_id, stream_id, seq, entry_id, batch_id, door, reason, error, payload)
+select * from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::text[],
+                     $8::text[], $9::bytea[])
+on conflict (entry_id) do update set retries = dead_letters.retries + 1, error = excluded.error;
+
+-- name: blockers
+-- Who holds what a connection waits for.
+select a.pid, a.application_name from pg_stat_activity a where a.pid = any(pg_blocking_pids($1::int));
+
+-- name: terminate
+-- End a connection; only this frees the locks of a stopped client.
+select pg_terminate_backend($1::int) from pg_stat_activity where pid = $1::int and application_name = $2;
+
+-- name: partitions
+-- The partitions of logs.
+select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
+where i.inhparent = 'logs'::regclass;
+
+-- name: partition_lock
+-- One at a time makes partitions; released with the transaction.
+select pg_advisory_xact_lock(7310, 1);
+
+-- name: PARTITION_MAKE
+-- Make one partition with its belt, outside of logs, then attach it. {name}, {first} and {last} come from
+-- partitions.py, which makes them from dates alone.
+create table {name} (like logs including all);
+alter table {name} add constraint {name}_bounds check (ts >= '{first}' and ts < '{last}');
+create unique index {name}_belt on {name} (stream_id, seq);
+alter table logs attach partition {name} for values from ('{first}') to ('{last}');
+alter table {name} drop constraint {name}_bounds;
