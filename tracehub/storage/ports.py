@@ -147,6 +147,15 @@ class Ledger(Protocol):
     async def unresolved(self, stream_id: int, ranges: Ranges, in_flight: Ranges) -> Ranges:
         """The numbers of these ranges that are neither received, nor lost, nor in flight."""
 
+    async def stored(self, stream_id: int, numbers: Ranges) -> Mapping[int, StoredRow]:
+        """The committed rows of these numbers that still exist."""
+
+    async def streams_with_due_replays(self) -> list[StreamKey]:
+        """Streams that have an open replay request to look after now; at most 1,000."""
+
+    async def superseded(self) -> list[tuple[StreamKey, int, int]]:
+        """(stream, its id, highest number) of older epochs with gaps whose successor said where it starts."""
+
     async def sign_off(self, stream_id: int, ranges: Ranges, in_flight: Ranges, *, reason: str, by: str,
                        note: str | None = None) -> tuple[int, list[CompletedReplay]]:
         """Lock the row and sign off as lost what is unresolved of these ranges; how many numbers that were."""

@@ -16,13 +16,13 @@ import asyncpg
 from tracehub.protocol.ack import StreamState
 from tracehub.protocol.messages import Request, StreamKey
 from tracehub.protocol.ranges import Ranges, highest
-from tracehub.storage.ports import CompletedReplay, LedgerTransaction, ReplayTask, Rows
+from tracehub.storage.ports import CompletedReplay, LedgerTransaction, ReplayTask, Rows, StoredRow
 from tracehub.storage.postgres.failures import PartitionGone, translated
 from tracehub.storage.postgres.multirange import from_text, to_text
 from tracehub.storage.postgres.partitions import Partitions
 from tracehub.storage.postgres.queries import SQL
 from tracehub.storage.postgres.rows import EncodedRows
-from tracehub.storage.postgres.transaction import PostgresTransaction, complete, gaps_of, lose
+from tracehub.storage.postgres.transaction import PostgresTransaction, complete, gaps_of, lose, stored_rows
 from tracehub.storage.postgres.watch import LockWatch
 
 CACHED_STREAMS_MAX = 50_000
@@ -168,6 +168,27 @@ class PostgresLedger:
         with translated():
             text = await self._pool.fetchval(SQL.unresolved, stream_id, to_text(ranges), to_text(in_flight))
         return from_text(text)
+
+    async def stored(self, stream_id: int, numbers: Ranges) -> Mapping[int, StoredRow]:
+        """See ports.Ledger."""
+        with translated():
+            async with self._pool.acquire() as connection:
+                return await stored_rows(connection, stream_id, numbers)
+
+    async def streams_with_due_replays(self) -> list[StreamKey]:
+        """See ports.Ledger."""
+        with translated():
+            rows = await self._pool.fetch(SQL.streams_with_due_replays)
+        return [StreamKey(str(row["tenant_id"]), row["numbering"], row["epoch"]) for row in rows]
+
+    async def superseded(self) -> list[tuple[StreamKey, int, int]]:
+        """See ports.Ledger."""
+        with translated():
+            rows = await self._pool.fetch(SQL.superseded_streams)
+        return [
+            (StreamKey(str(row["tenant_id"]), row["numbering"], row["epoch"]), row["stream_id"], row["highest"])
+            for row in rows
+        ]
 
     async def sign_off(
         self, stream_id: int, ranges: Ranges, in_flight: Ranges, *, reason: str, by: str, note: str | None = None

@@ -19,7 +19,6 @@ from tracehub.storage.postgres.queries import SQL
 from tracehub.storage.postgres.rows import COLUMNS, EncodedRows
 
 Connection: TypeAlias = Any  # asyncpg's connection or its pool proxy; the stubs have no common type
-_UNIX_MS = 1000
 
 
 class PostgresTransaction:
@@ -56,13 +55,7 @@ class PostgresTransaction:
 
     async def stored(self, stream_id: int, numbers: Ranges) -> Mapping[int, StoredRow]:
         """See ports.LedgerTransaction."""
-        rows = await self._connection.fetch(SQL.stored_rows, stream_id, list(r.numbers(numbers)))
-        return {
-            row["seq"]: StoredRow(
-                row["id"].bytes, row["level"], row["message"], round(row["ts"].timestamp() * _UNIX_MS)
-            )
-            for row in rows
-        }
+        return await stored_rows(self._connection, stream_id, numbers)
 
     async def insert(self, rows: Rows) -> None:
         """See ports.LedgerTransaction."""
@@ -156,6 +149,15 @@ async def lose(
         reason, note, by = signature
         await connection.execute(SQL.insert_losses, stream_id, to_text(gone), reason, note, by)
     return r.count(gone)
+
+
+async def stored_rows(connection: Connection, stream_id: int, numbers: Ranges) -> dict[int, StoredRow]:
+    """What duplicates are compared with."""
+    rows = await connection.fetch(SQL.stored_rows, stream_id, list(r.numbers(numbers)))
+    return {
+        row["seq"]: StoredRow(row["id"].bytes, row["level"], row["message"], round(row["ts"].timestamp() * 1000))
+        for row in rows
+    }
 
 
 async def complete(connection: Connection, stream_id: int) -> list[CompletedReplay]:

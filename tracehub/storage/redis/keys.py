@@ -24,7 +24,8 @@ HEARTBEAT_PREFIX = "worker-alive:"  # string with a time to live: gone = dead or
 LIVE_CHANNEL = "live"  # what happened, for viewers: one message per commit or event
 WORKER_CONTROL_CHANNEL = "worker-control"
 FAULT_PREFIX = "fault:"  # string with a time to live: the fault is on
-METRICS_EPOCH = "metrics-epoch"  # raised by `reset`
+FLUSHED_CHANNEL = "flushed"  # ids of jobs that flush_queue took away, a line each
+CRON_PREFIX = "cron:"
 
 ZERO_TENANT = "00000000-0000-0000-0000-000000000000"
 
@@ -73,3 +74,13 @@ def producer_buffer(tenant_id: str, service: str) -> str:
 def producer_meta(tenant_id: str, service: str) -> str:
     """A producer's hash of `epoch`, `next` and `start`."""
     return producer_buffer(tenant_id, service) + ":meta"
+
+
+def replay_job(tenant_id: str, numbering: str, epoch: int) -> str:
+    """The id of the one replay job that a stream may have."""
+    return f"replay:{tenant_id}:{numbering}:{epoch}"
+
+
+def tries(job_id: str) -> str:
+    """How often a job failed for a reason that nobody knows."""
+    return f"tries:{job_id}"

@@ -1,0 +1,49 @@
+"""The public LogEntry of a stored entry (log-service.md §3), with its place in the numbering."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from tracehub.protocol.limits import TEXT_CHARS_MAX
+from tracehub.protocol.messages import Entry, Request, entry_id
+from tracehub.protocol.severity import word_of
+
+
+def iso(ms: int) -> str:
+    """Unix milliseconds as `YYYY-MM-DDTHH:MM:SS.mmmZ`."""
+    moment = datetime.fromtimestamp(ms // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+def log_entry(request: Request, index: int, created_ms: int) -> dict[str, Any]:
+    """One entry of a request as viewers see it; absent optional fields are omitted."""
+    entry: Entry = request.entries[index]
+    word = word_of(entry.severity)
+    shown: dict[str, Any] = {
+        "id": str(uuid.UUID(bytes=entry_id(request.id_base, index))),
+        "tenant_id": request.stream.tenant_id,
+        "service_name": request.service,
+        "service": request.service,
+        "epoch": request.stream.epoch,
+        "seq": entry.seq,
+        "level": word,
+        "severity": entry.severity,
+        "message": entry.message,
+        "timestamp": iso(entry.ts_ms),
+        "created_at": iso(created_ms),
+        "door": request.door,
+        "batch_id": request.batch_id,
+    }
+    if entry.level.lower() != word.lower():
+        shown["level_text"] = entry.level
+    for name in (*TEXT_CHARS_MAX, "app_id"):
+        value = getattr(entry, name)
+        if value is not None:
+            shown[name] = value
+    if entry.attrs is not None:
+        shown["metadata"] = msgspec.json.decode(entry.attrs)
+    return shown

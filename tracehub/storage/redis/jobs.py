@@ -1,0 +1,39 @@
+"""How a job lies in Redis: arq's record, as msgpack. Both sides of the queue use only this.
+
+Never pickle. A body is bytes with a short repr, because arq prints every argument of every job.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+STORE: Final = "store"
+REPLAY: Final = "replay"
+# Scores are wall clock: a backend whose clock is ahead would hide its jobs, so they are a day old at birth.
+SCORE_HEAD_START_MS: Final = 24 * 3600 * 1000
+
+
+class Body(bytes):
+    """Bytes that print short."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+
+def pack(function: str, argument: bytes, now_ms: int) -> bytes:
+    """One job: a function name and its one argument."""
+    return msgspec.msgpack.encode({"t": None, "f": function, "a": [argument], "k": {}, "et": now_ms})
+
+
+def serialise(record: dict[str, Any]) -> bytes:
+    """arq's `job_serializer`; used for its cron jobs."""
+    return msgspec.msgpack.encode(record)
+
+
+def deserialise(data: bytes) -> dict[str, Any]:
+    """arq's `job_deserializer`."""
+    record: dict[str, Any] = msgspec.msgpack.decode(data)
+    record["a"] = [Body(a) if isinstance(a, bytes) else a for a in record["a"]]
+    return record

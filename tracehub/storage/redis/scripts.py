@@ -1,0 +1,132 @@
+"""The scripts of the queue's Redis. Each changes a job and its in-flight mark together, or neither.
+
+Invariant: `inflight-totals` is the sum over `inflight-index`, and the index names exactly the marks that
+exist; nothing else writes these keys. Only commands that Redis 7.0 has.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# KEYS body, queue, mark, index, totals. ARGV id, body, mark, entries, bytes, score, ttl, entries_max,
+# bytes_max, wake. Returns 1, or 0 when too much is waiting.
+# A client may send it twice over a broken connection, so a job that is marked already is left alone.
+ENQUEUE: Final = """
+if redis.call('HEXISTS', KEYS[4], ARGV[1]) == 1 then return 1 end
+local entries = tonumber(redis.call('HGET', KEYS[5], 'entries') or '0')
+local bytes = tonumber(redis.call('HGET', KEYS[5], 'bytes') or '0')
+if entries > 0 and (entries + ARGV[4] > tonumber(ARGV[8]) or bytes + ARGV[5] > tonumber(ARGV[9])) then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[7])
+redis.call('ZADD', KEYS[2], ARGV[6], ARGV[1])
+redis.call('SET', KEYS[3], ARGV[3])
+redis.call('HSET', KEYS[4], ARGV[1], ARGV[4] .. ':' .. ARGV[5])
+redis.call('HINCRBY', KEYS[5], 'entries', ARGV[4])
+redis.call('HINCRBY', KEYS[5], 'bytes', ARGV[5])
+redis.call('PUBLISH', ARGV[10], '1')
+return 1
+"""
+
+_UNMARK = """
+local function unmark(index, totals, prefix, id)
+  local size = redis.call('HGET', index, id)
+  redis.call('DEL', prefix .. id)
+  if size then
+    local at = string.find(size, ':')
+    redis.call('HINCRBY', totals, 'entries', -tonumber(string.sub(size, 1, at - 1)))
+    redis.call('HINCRBY', totals, 'bytes', -tonumber(string.sub(size, at + 1)))
+    redis.call('HDEL', index, id)
+  end
+end
+"""
+
+# KEYS index, totals. ARGV prefix, n, n ids, then pairs of channel and payload.
+SETTLE: Final = (
+    _UNMARK
+    + """
+local n = tonumber(ARGV[2])
+for i = 3, n + 2 do unmark(KEYS[1], KEYS[2], ARGV[1], ARGV[i]) end
+for i = n + 3, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
+return n
+"""
+)
+
+# KEYS index. ARGV prefix. Returns id, mark, id, mark, …
+MARKS: Final = """
+local found = {}
+for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do
+  local mark = redis.call('GET', ARGV[1] .. id)
+  if mark then
+    found[#found + 1] = id
+    found[#found + 1] = mark
+  end
+end
+return found
+"""
+
+# KEYS queue. ARGV id, in-progress key, now, lease. Returns the score of the job it leased, or nil.
+CLAIM: Final = """
+if redis.call('EXISTS', ARGV[2]) == 1 then return nil end
+local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not score or tonumber(score) > tonumber(ARGV[3]) then return nil end
+redis.call('PSETEX', ARGV[2], ARGV[4], '1')
+return score
+"""
+
+# KEYS from, to. ARGV id, score, wake. The mark and the body stay: they follow the job.
+MOVE: Final = """
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
+  redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+  redis.call('PUBLISH', ARGV[3], '1')
+end
+return 1
+"""
+
+# KEYS queue, body. ARGV id, body, score, ttl, wake. Returns 1 when the job is new.
+ENQUEUE_ONCE: Final = """
+if redis.call('ZADD', KEYS[1], 'NX', ARGV[3], ARGV[1]) == 0 then return 0 end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
+redis.call('PUBLISH', ARGV[5], '1')
+return 1
+"""
+
+# KEYS index, totals, queue, queue. ARGV mark prefix, body prefix, in-progress prefix. Takes away marks whose
+# job neither waits nor runs; returns how many.
+SWEEP: Final = (
+    _UNMARK
+    + """
+local swept = 0
+for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do
+  local waits = redis.call('ZSCORE', KEYS[3], id) or redis.call('ZSCORE', KEYS[4], id)
+  local runs = redis.call('EXISTS', ARGV[3] .. id) == 1
+  if not runs and not (waits and redis.call('EXISTS', ARGV[2] .. id) == 1) then
+    unmark(KEYS[1], KEYS[2], ARGV[1], id)
+    redis.call('DEL', ARGV[2] .. id)
+    swept = swept + 1
+  end
+end
+return swept
+"""
+)
+
+# KEYS index, totals, queue, queue. ARGV mark prefix, body prefix, in-progress prefix, cron prefix, channel.
+# Everything that waits goes; what runs goes on. Returns the ids.
+FLUSH: Final = (
+    _UNMARK
+    + """
+local gone = {}
+for q = 3, 4 do
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[q], 0, -1)) do
+    if string.sub(id, 1, #ARGV[4]) ~= ARGV[4] and redis.call('EXISTS', ARGV[3] .. id) == 0 then
+      redis.call('ZREM', KEYS[q], id)
+      redis.call('DEL', ARGV[2] .. id)
+      unmark(KEYS[1], KEYS[2], ARGV[1], id)
+      gone[#gone + 1] = id
+    end
+  end
+end
+if #gone > 0 then redis.call('PUBLISH', ARGV[5], table.concat(gone, '\\n')) end
+return gone
+"""
+)
