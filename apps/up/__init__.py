@@ -1,0 +1,1 @@
+"""`tracehub up`: everything in one terminal, started, watched and stopped in order."""
