@@ -80,6 +80,11 @@ async def store(ledger: Ledger, requests: Sequence[Request], moment: Moment) -> 
         return await _narrow(ledger, requests[0], moment, refusal)
 
 
+async def set_aside(ledger: Ledger, requests: Sequence[Request], moment: Moment, reason: str) -> Stored:
+    """Keep all entries as dead letters and sign their numbers off: the way out for what nothing can store."""
+    return await _store_once(ledger, requests, moment, dead=reason)
+
+
 async def _narrow(ledger: Ledger, request: Request, moment: Moment, refusal: BadData) -> Stored:
     """Halve a refused request until the entry that the store refuses stands alone; set that one aside."""
     size = len(request.entries)

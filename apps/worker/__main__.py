@@ -1,0 +1,174 @@
+"""The worker process: two arq queues, one committer, crons, a heartbeat. `python -m apps.worker`.
+
+Stops on SIGTERM or SIGINT: takes no more jobs, ends those that run, says goodbye, closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+
+import structlog
+import uvloop
+from arq.cron import cron
+from redis.asyncio import Redis
+
+from apps.worker.arq_worker import QueueWorker
+from apps.worker.committer import Committer
+from apps.worker.heartbeat import Heartbeat, crash_on_demand, is_alive
+from apps.worker.jobs import Parts, replay_job, schedule_replays, store_job, supersede_epochs, sweep_marks
+from apps.worker.publisher import Publisher
+from tracehub.runtime import logging as logs
+from tracehub.runtime.clock import now_ms
+from tracehub.runtime.settings import Settings
+from tracehub.storage.postgres.connect import open_pool_patiently, worker_application
+from tracehub.storage.postgres.ledger import PostgresLedger
+from tracehub.storage.postgres.watch import LockWatch
+from tracehub.storage.redis import keys
+from tracehub.storage.redis.buffers import RedisBuffers
+from tracehub.storage.redis.connect import open_redis
+from tracehub.storage.redis.jobs import REPLAY, STORE
+from tracehub.storage.redis.listening import listen
+from tracehub.storage.redis.queue import RedisQueue
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings) -> None:
+    """Work until a signal comes."""
+    worker_id = settings.worker_id or f"{socket.gethostname()[:12]}-{os.getpid()}"
+    incarnation = secrets.token_hex(4)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    redis = open_redis(settings.redis())
+    ears = open_redis(settings.redis(), timeout_s=None)
+    buffers_redis = open_redis(settings.buffer_redis())
+
+    async def alive(holder: str, holder_incarnation: str) -> bool:
+        return await is_alive(redis, holder, holder_incarnation)
+
+    application = worker_application(worker_id, incarnation)
+    pool = await open_pool_patiently(settings.database(), application, stop)
+    if pool is None:
+        return
+    queue = RedisQueue(redis)
+    ledger = PostgresLedger(
+        pool,
+        partition=settings.partition,
+        epochs_max=settings.epochs_max,
+        services_max=settings.services_max,
+        gap_grace_ms=settings.gap_grace_ms,
+        watch=LockWatch(alive),
+    )
+    publisher = Publisher(queue, worker_id, settings.live_entries_per_second_max)
+    committer = Committer(
+        ledger,
+        queue,
+        clock=now_ms,
+        on_stored=publisher.stored,
+        rows_max=settings.group_rows_max,
+        gap_ranges_max=settings.gap_ranges_max,
+    )
+    parts = Parts(
+        committer, ledger, queue, RedisBuffers(buffers_redis), publisher, settings.gap_grace_ms,
+        settings.gap_ranges_max,
+    )  # fmt: skip
+    logs_worker, retry_worker = _queue_workers(redis, parts, worker_id, settings.job_lease_s)
+    heartbeat = Heartbeat(
+        redis,
+        worker_id,
+        incarnation,
+        lambda: {
+            "jobsDone": committer.jobs_done,
+            "status": "busy" if committer.busy else "idle",
+            "supervised": settings.supervised,
+            "restartMs": settings.worker_restart_ms,
+        },
+    )
+    background = [
+        asyncio.create_task(committer.run()),
+        asyncio.create_task(heartbeat.run()),
+        asyncio.create_task(
+            listen(
+                ears,
+                {
+                    keys.wake(keys.QUEUE_LOGS): lambda _: logs_worker.wake(),
+                    keys.wake(keys.QUEUE_RETRY): lambda _: retry_worker.wake(),
+                    keys.WORKER_CONTROL_CHANNEL: lambda m: crash_on_demand(
+                        m, worker_id, lambda: committer.busy
+                    ),
+                },
+                lambda: (logs_worker.wake(), retry_worker.wake()) and None,
+            )
+        ),
+    ]
+    working = [asyncio.create_task(w.run_until_stopped()) for w in (logs_worker, retry_worker)]
+    log.info("worker.started", worker=worker_id, incarnation=incarnation)
+    ended = asyncio.create_task(stop.wait())
+    await asyncio.wait([ended, *working, *background], return_when=asyncio.FIRST_COMPLETED)
+    for worker in (logs_worker, retry_worker):
+        worker.stop()
+    await asyncio.wait(working, timeout=DRAIN_S)
+    for task in (*background, *working, ended):
+        task.cancel()
+    results = await asyncio.gather(*background, *working, return_exceptions=True)
+    await heartbeat.say_goodbye()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(pool.close(), 5)
+    for client in (redis, ears, buffers_redis):
+        await client.aclose()
+    failures = [r for r in results if isinstance(r, Exception)]
+    log.info("worker.stopped", worker=worker_id, failures=len(failures))
+    if failures:
+        raise failures[0]
+
+
+DRAIN_S = 20.0
+
+
+def _queue_workers(
+    redis: Redis, parts: Parts, worker_id: str, lease_s: int
+) -> tuple[QueueWorker, QueueWorker]:
+    context = {"parts": parts}
+    functions = [(STORE, store_job), (REPLAY, replay_job)]
+    crons = [
+        cron(sweep_marks, name="cron:sweep_marks", second=set(range(0, 60, 2)), max_tries=1),
+        cron(schedule_replays, name="cron:schedule_replays", second=set(range(60)), max_tries=1),
+        cron(supersede_epochs, name="cron:supersede_epochs", second=set(range(0, 60, 5)), max_tries=1),
+    ]
+    logs_worker = QueueWorker(
+        keys.QUEUE_LOGS,
+        functions,
+        connections=redis.connection_pool,
+        context=context,
+        health_key=f"arq:health:{worker_id}:logs",
+        lease_s=lease_s,
+    )
+    retry_worker = QueueWorker(
+        keys.QUEUE_RETRY,
+        functions,
+        connections=redis.connection_pool,
+        context=context,
+        health_key=f"arq:health:{worker_id}:retry",
+        lease_s=lease_s,
+        crons=crons,
+    )
+    return logs_worker, retry_worker
+
+
+def main() -> None:
+    """Entry point of `tracehub worker`."""
+    settings = Settings()
+    logs.configure(settings.log_level, settings.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Group commit: whatever jobs wait are stored in one transaction, and each is told when it is settled.
+
+Guarantee: `commit(job)` returns only after the job's rows are committed and its mark is gone, or after its
+entries were set aside in a commit of their own. Transient failures cost no try: the group waits, its jobs
+keep their lease, and the queue fills up, which is the back-pressure the door sees.
+Cancelling `commit` leaves the job in the group; it runs on, and the next run of the job joins it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from tracehub.pipeline.store import Moment, PartitionsPending, Stored, set_aside, store
+from tracehub.protocol.errors import TraceHubError, Transient
+from tracehub.protocol.limits import JOB_TRIES_MAX
+from tracehub.protocol.messages import Job, Receipt
+from tracehub.runtime.clock import Clock
+from tracehub.storage.postgres.ledger import PostgresLedger
+from tracehub.storage.redis.queue import RedisQueue
+
+log = structlog.get_logger()
+
+BACKOFF_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+UNEXPECTED_PAUSE_S = 1.0
+
+OnStored = Callable[[Stored, int], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    job: Job
+    done: asyncio.Future[None]
+    rows: int
+
+
+class Committer:
+    """One store transaction at a time over one ledger. `on_stored(stored, now_ms)` hears of each commit."""
+
+    def __init__(
+        self,
+        ledger: PostgresLedger,
+        queue: RedisQueue,
+        *,
+        clock: Clock,
+        on_stored: OnStored,
+        rows_max: int = 5_000,
+        gap_ranges_max: int = 2_000,
+    ) -> None:
+        self._ledger = ledger
+        self._queue = queue
+        self._clock = clock
+        self._on_stored = on_stored
+        self._rows_max = rows_max
+        self._gap_ranges_max = gap_ranges_max
+        self._waiting: dict[str, _Waiting] = {}
+        self._arrived = asyncio.Event()
+        self.busy = False  # inside a store transaction right now
+        self.jobs_done = 0
+
+    async def commit(self, job: Job) -> None:
+        """Wait until the job is settled. Raises PartitionsPending: put it into queue:retry and come again."""
+        waiting = self._waiting.get(job.id)
+        if waiting is None:
+            done = asyncio.get_running_loop().create_future()
+            waiting = _Waiting(job, done, sum(len(request.entries) for request in job.requests))
+            self._waiting[job.id] = waiting
+            self._arrived.set()
+        await asyncio.shield(waiting.done)
+
+    async def run(self) -> None:
+        """Commit groups until cancelled."""
+        failures = 0
+        while True:
+            await self._arrived.wait()
+            group = self._take()
+            if not group:
+                self._arrived.clear()
+                continue
+            try:
+                await self._commit(group)
+                failures = 0
+            except PartitionsPending as pending:
+                await self._alone(group, pending)
+            except Transient as trouble:
+                log.warning("store.waits", reason=trouble.message, jobs=len(group), failures=failures)
+                if trouble.message.startswith("the ledger is not"):
+                    self._ledger.forget()
+                await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+                failures += 1
+            except Exception as error:
+                await self._unexpected(group, error)
+
+    def _take(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        rows = 0
+        for waiting in self._waiting.values():
+            if group and rows + waiting.rows > self._rows_max:
+                break
+            group.append(waiting)
+            rows += waiting.rows
+        return group
+
+    async def _commit(self, group: Sequence[_Waiting]) -> None:
+        requests = [request for waiting in group for request in waiting.job.requests]
+        self.busy = True
+        try:
+            stored = await store(self._ledger, requests, await self._moment(group))
+        finally:
+            self.busy = False
+        await self._settle(group, stored)
+
+    async def _moment(self, group: Sequence[_Waiting]) -> Moment:
+        own = {waiting.job.id for waiting in group}
+        marks = await self._queue.marks()
+        others = tuple(mark for job_id, mark in marks.items() if job_id not in own)
+        return Moment(others, self._clock(), self._gap_ranges_max)
+
+    async def _settle(self, group: Sequence[_Waiting], stored: Stored) -> None:
+        await self._on_stored(stored, self._clock())
+        outcomes = iter(stored.outcomes)
+        receipts = [
+            (waiting.job, Receipt(waiting.job.id, [next(outcomes) for _ in waiting.job.requests]))
+            for waiting in group
+        ]
+        await self._queue.settle(receipts)
+        self.jobs_done += len(group)
+        for waiting in group:
+            self._release(waiting)
+
+    def _release(self, waiting: _Waiting, error: TraceHubError | None = None) -> None:
+        self._waiting.pop(waiting.job.id, None)
+        if not waiting.done.done():
+            if error is None:
+                waiting.done.set_result(None)
+            else:
+                waiting.done.set_exception(error)
+                waiting.done.exception()  # its job may have gone away: that is no news
+
+    async def _alone(self, group: Sequence[_Waiting], pending: PartitionsPending) -> None:
+        """Many partitions must be made: only the job that needs them waits for that."""
+        if len(group) == 1:
+            self._release(group[0], pending)
+            return
+        for waiting in group:
+            try:
+                await self._commit([waiting])
+            except PartitionsPending as own:
+                self._release(waiting, own)
+            except Transient:
+                return  # the rest of the group comes again
+
+    async def _unexpected(self, group: Sequence[_Waiting], error: Exception) -> None:
+        """A mistake of ours: find the job that brings it out; after JOB_TRIES_MAX its entries are set aside."""
+        log.exception("store.failed", jobs=len(group), error=type(error).__name__)
+        await asyncio.sleep(UNEXPECTED_PAUSE_S)
+        for waiting in group if len(group) > 1 else ():
+            try:
+                await self._commit([waiting])
+            except Exception as own:
+                log.warning("store.failed_alone", job=waiting.job.id, error=type(own).__name__)
+        if len(group) > 1:
+            return
+        waiting = group[0]
+        try:
+            if await self._queue.count_try(waiting.job.id) < JOB_TRIES_MAX:
+                return
+            reason = f"failed {JOB_TRIES_MAX} times ({type(error).__name__})"
+            moment = await self._moment(group)
+            stored = await set_aside(self._ledger, waiting.job.requests, moment, reason)
+            await self._settle(group, stored)
+        except Exception:
+            log.exception("store.set_aside_failed", job=waiting.job.id)

@@ -1,0 +1,112 @@
+"""Tells the viewers what a commit did: one message per commit on the live bus, with a fair sample of entries.
+
+Best effort and behind the commit: when Redis is away nothing waits for it. The message counts everything, so
+what the sample leaves out is known exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from tracehub.pipeline.store import Stored
+from tracehub.protocol.errors import TraceHubError
+from tracehub.protocol.limits import MISSING_NAMED_MAX
+from tracehub.protocol.logentry import log_entry
+from tracehub.protocol.messages import Request, StreamKey
+from tracehub.protocol.ranges import first_numbers
+from tracehub.protocol.severity import ERROR
+from tracehub.storage.ports import CompletedReplay
+from tracehub.storage.redis.queue import RedisQueue
+
+log = structlog.get_logger()
+
+
+class Publisher:
+    """`live_max`: entries a second that this worker shows at most."""
+
+    def __init__(self, queue: RedisQueue, worker_id: str, live_max: int) -> None:
+        self._queue = queue
+        self._worker_id = worker_id
+        self._live_max = live_max
+        self._second = 0
+        self._left = live_max
+
+    async def stored(self, stored: Stored, now_ms: int) -> None:
+        """After each commit."""
+        counts: dict[StreamKey, list[int]] = {}
+        total = 0
+        for request, left_out in stored.fresh:
+            kept = counts.setdefault(request.stream, [0, 0])
+            errors = sum(e.severity >= ERROR for e in request.entries)
+            kept[0] += len(request.entries) - len(left_out)
+            kept[1] += errors
+            total += len(request.entries) - len(left_out)
+        streams = [
+            {
+                "tenant": stream.tenant_id,
+                "service": stream.numbering,
+                "epoch": stream.epoch,
+                "ackTill": state.ack_till,
+                "missing": first_numbers(state.gaps.ranges, MISSING_NAMED_MAX),
+                "missingCount": state.gaps.count,
+                "stored": counts.get(stream, (0, 0))[0],
+                "errors": counts.get(stream, (0, 0))[1],
+            }
+            for stream, state in stored.states.items()
+        ]
+        data: dict[str, Any] = {"at": now_ms, "worker": self._worker_id, "stored": total, "streams": streams}
+        data["duplicates"] = sum(o.duplicates for o in stored.outcomes)
+        data["conflicts"] = sum(o.conflicts for o in stored.outcomes)
+        data["entries"] = self._sample(stored.fresh, total, now_ms)
+        await self._tell("stored", data)
+        for stream, completed in stored.completed:
+            await self.replay_completed(stream, completed)
+
+    async def replay_completed(self, stream: StreamKey, done: CompletedReplay, count: int | None = None) -> None:
+        """A replay request has nothing left to do."""
+        await self._tell(
+            "replay:completed",
+            {
+                "id": done.id,
+                "tenant": stream.tenant_id,
+                "service": stream.numbering,
+                "epoch": stream.epoch,
+                "from": done.first,
+                "to": done.last,
+                "count": done.count if count is None else count,
+                "latencyMs": done.latency_ms,
+            },
+        )
+
+    def _sample(self, fresh: list[tuple[Request, set[int]]], total: int, now_ms: int) -> list[dict[str, Any]]:
+        if now_ms // 1000 != self._second:
+            self._second, self._left = now_ms // 1000, self._live_max
+        take = min(self._left, total)
+        if not take:
+            return []
+        self._left -= take
+        step = total / take
+        shown: list[dict[str, Any]] = []
+        place, wanted = 0, 0.0
+        for request, left_out in fresh:
+            size = len(request.entries) - len(left_out)
+            if not left_out:
+                # Jump from one wanted entry to the next instead of walking all of them.
+                while wanted < place + size and len(shown) < take:
+                    shown.append(log_entry(request, int(wanted) - place, now_ms))
+                    wanted += step
+            else:
+                kept = [index for index in range(len(request.entries)) if index not in left_out]
+                while wanted < place + size and len(shown) < take:
+                    shown.append(log_entry(request, kept[int(wanted) - place], now_ms))
+                    wanted += step
+            place += size
+        return shown
+
+    async def _tell(self, event: str, data: dict[str, Any]) -> None:
+        try:
+            await self._queue.publish(event, data)
+        except TraceHubError as error:
+            log.warning("live.unreachable", event_name=event, error=error.message)
