@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Valkey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sdk_valkey import Valkey
 from tracehub_sdk.buffer import (
     Append,
     ForgetLost,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conftest import Valkey
 from sdk_model_server import HttpModelServer
+from sdk_valkey import Valkey
 from tracehub_sdk import Producer
 
 

@@ -1,5 +1,11 @@
-"""Number, buffer and deliver logs to TraceHub: what is acknowledged is stored, what is lost is said."""
+"""Number, buffer and deliver logs to TraceHub: what is acknowledged is stored, what is lost is said.
 
+`Producer` for threads, `AsyncProducer` for asyncio, `TraceHubHandler` for the standard library's logging.
+The protocol itself is in `window` and `buffer`, both usable on their own; `memory` simulates a buffer.
+"""
+
+from tracehub_sdk.aproducer import AsyncProducer
+from tracehub_sdk.handler import TraceHubHandler
 from tracehub_sdk.producer import Producer
 
-__all__ = ["Producer"]
+__all__ = ["AsyncProducer", "Producer", "TraceHubHandler"]

@@ -44,6 +44,13 @@ def as_event(action: messages.Action, answer: Any) -> messages.Event | None:
     return None
 
 
+def unanswered(job: messages.Send | messages.Probe) -> messages.Event:
+    """The event of a request that came to nothing."""
+    if isinstance(job, messages.Probe):
+        return messages.ProbeFailed(job.probe_id)
+    return messages.Failed(job.send_id)
+
+
 @dataclass(slots=True)
 class Pace:
     """When the sender looks at its buffer and renews its lease. Times are monotonic milliseconds."""

@@ -19,6 +19,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from tracehub_sdk import buffer
+from tracehub_sdk.asender import AsyncSender
 from tracehub_sdk.backlog import MEMORY_ENTRIES_MAX, Backlog, Policy, Ticket
 from tracehub_sdk.buffer import APPEND_ENTRIES_MAX, BUFFER_ENTRIES_MAX, Numbering, RedisBuffer
 from tracehub_sdk.entry import encode
@@ -50,6 +51,34 @@ def encode_all(entries: Iterable[Mapping[str, object]], now_ms: int) -> list[str
     return tails
 
 
+def check_options(policy: str, buffer_entries_max: int, memory_entries_max: int) -> None:
+    """Raise ValueError for options that no producer can work with."""
+    if policy not in ("block", "drop_oldest"):
+        raise ValueError(f"policy must be block or drop_oldest, not {policy!r}")
+    if buffer_entries_max < APPEND_ENTRIES_MAX:
+        raise ValueError(f"buffer_entries_max must be at least {APPEND_ENTRIES_MAX}")
+    if memory_entries_max < 0:
+        raise ValueError("memory_entries_max must not be negative")
+
+
+def collect_stats(service: str, backlog: Backlog, sender: Sender | AsyncSender) -> dict[str, Any]:
+    """All counts of a producer."""
+    numbering, window = backlog.seen, sender.window
+    return {
+        "service": service,
+        "instance": backlog.instance,
+        "sending": sender.leading,
+        "epoch": numbering.epoch if numbering else None,
+        "next": numbering.next if numbering else None,
+        "ack_till": window.ack_till,
+        "in_memory": backlog.waiting,
+        "in_flight": window.in_flight,
+        "last_error": sender.last_error,
+        **asdict(backlog.counts),
+        **asdict(window.counts),
+    }
+
+
 class Producer:
     """Delivers the logs of `service`. Nothing but wrong constructor arguments ever raises.
 
@@ -74,10 +103,7 @@ class Producer:
         redis_timeout_s: float = 1.0,
         transport: Transport | None = None,
     ) -> None:
-        if policy not in ("block", "drop_oldest"):
-            raise ValueError(f"policy must be block or drop_oldest, not {policy!r}")
-        if buffer_entries_max < APPEND_ENTRIES_MAX or memory_entries_max < 0:
-            raise ValueError(f"buffer_entries_max must be at least {APPEND_ENTRIES_MAX}")
+        check_options(policy, buffer_entries_max, memory_entries_max)
         keys = Keys.of(service, tenant)
         target = Endpoint.parse(endpoint, token=token, tenant=tenant)
         self.service = service
@@ -236,20 +262,7 @@ class Producer:
 
     def stats(self) -> dict[str, Any]:
         """All counts, for a status line or a metric."""
-        numbering = self._backlog.seen
-        return {
-            "service": self.service,
-            "instance": self.instance,
-            "sending": self._sender.leading,
-            "epoch": numbering.epoch if numbering else None,
-            "next": numbering.next if numbering else None,
-            "ack_till": self._sender.window.ack_till,
-            "in_memory": self._backlog.waiting,
-            "in_flight": self._sender.window.in_flight,
-            "last_error": self._sender.last_error,
-            **asdict(self._backlog.counts),
-            **asdict(self._sender.window.counts),
-        }
+        return collect_stats(self.service, self._backlog, self._sender)
 
     def __enter__(self) -> Producer:
         return self

@@ -204,11 +204,7 @@ class Sender:
                 event = self._ask(job, timeout_s)
             except Exception:  # a wrapped transport may raise anything
                 log.exception("the transport of %s stumbled", self._service)
-                event = (
-                    messages.ProbeFailed(job.probe_id)
-                    if isinstance(job, messages.Probe)
-                    else (messages.Failed(job.send_id))
-                )
+                event = delivery.unanswered(job)
             self._inbox.put(event)
 
     def _ask(self, job: messages.Send | messages.Probe, timeout_s: float) -> messages.Event:
