@@ -25,7 +25,7 @@ from apps.worker.publisher import Publisher
 from tracehub.runtime import logging as logs
 from tracehub.runtime.clock import now_ms
 from tracehub.runtime.settings import Settings
-from tracehub.storage.postgres.connect import open_pool_patiently, worker_application
+from tracehub.storage.postgres.connect import open_pool, worker_application
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.watch import LockWatch
 from tracehub.storage.redis import keys
@@ -54,9 +54,8 @@ async def run(settings: Settings) -> None:
         return await is_alive(redis, holder, holder_incarnation)
 
     application = worker_application(worker_id, incarnation)
-    pool = await open_pool_patiently(settings.database(), application, stop)
-    if pool is None:
-        return
+    pool = open_pool(settings.database(), application)
+    await pool  # opens no connection yet: Postgres may come later
     queue = RedisQueue(redis)
     ledger = PostgresLedger(
         pool,
@@ -91,6 +90,11 @@ async def run(settings: Settings) -> None:
             "restartMs": settings.worker_restart_ms,
         },
     )
+
+    def wake_all() -> None:
+        logs_worker.wake()
+        retry_worker.wake()
+
     background = [
         asyncio.create_task(committer.run()),
         asyncio.create_task(heartbeat.run()),
@@ -104,7 +108,7 @@ async def run(settings: Settings) -> None:
                         m, worker_id, lambda: committer.busy
                     ),
                 },
-                lambda: (logs_worker.wake(), retry_worker.wake()) and None,
+                wake_all,
             )
         ),
     ]

@@ -195,8 +195,8 @@ class Buffers(Protocol):
     ) -> tuple[BufferMeta, list[bytes]]:
         """Meta and up to `most` members with first <= seq <= last, ascending, in one MULTI."""
 
-    async def count(self, tenant_id: str, service: str, ranges: Ranges) -> tuple[BufferMeta, int]:
-        """Meta and how many members lie in these ranges, in one MULTI."""
+    async def numbers(self, tenant_id: str, service: str) -> tuple[BufferMeta, Ranges]:
+        """Meta, and which numbers are buffered."""
 
 
 def in_flight_by_stream(marks: Iterable[Mark], streams: Mapping[StreamKey, int]) -> dict[int, Ranges]:

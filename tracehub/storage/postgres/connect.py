@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-
 import asyncpg
-import structlog
-
-log = structlog.get_logger()
 
 WORKER_PREFIX = "tracehub-worker:"
 
 
-async def open_pool(url: str, application: str, *, least: int = 1, most: int = 8) -> asyncpg.Pool:
-    """A pool for one process. `application` shows in pg_stat_activity; workers put their incarnation there."""
-    return await asyncpg.create_pool(
+def open_pool(url: str, application: str, *, least: int = 0, most: int = 8) -> asyncpg.Pool:
+    """A pool for one process (await it before use), which need not find Postgres up. `application` shows in pg_stat_activity;
+    workers put their incarnation there."""
+    return asyncpg.create_pool(
         url,
         min_size=least,
         max_size=most,
@@ -45,16 +40,3 @@ def parse_worker_application(name: str) -> tuple[str, str] | None:
     worker_id, _, incarnation = name.removeprefix(WORKER_PREFIX).rpartition(":")
     return (worker_id, incarnation) if worker_id else None
 
-
-async def open_pool_patiently(
-    url: str, application: str, stop: asyncio.Event, *, most: int = 8
-) -> asyncpg.Pool | None:
-    """A pool, as soon as Postgres is up; None when `stop` was set before."""
-    while not stop.is_set():
-        try:
-            return await open_pool(url, application, most=most)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-            log.warning("postgres.not_up", error=type(error).__name__)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 0.5)
-    return None

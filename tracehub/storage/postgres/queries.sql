@@ -228,3 +228,90 @@ alter table {name} add constraint {name}_bounds check (ts >= '{first}' and ts < 
 create unique index {name}_belt on {name} (stream_id, seq);
 alter table logs attach partition {name} for values from ('{first}') to ('{last}');
 alter table {name} drop constraint {name}_bounds;
+
+-- name: services
+-- The newest epoch of each service of a tenant, as it is committed.
+select distinct on (a.numbering) a.numbering as service, a.stream_id, a.epoch,
+       ack_till(a.received, a.lost) as ack_till, greatest(upper(a.received + a.lost) - 1, 0) as highest,
+       numbers_in(a.lost) as lost_count, a.duplicates, a.conflicts, a.updated_at,
+       (select min(q.created_at) from replay_requests q
+        where q.stream_id = a.stream_id and q.status in ('pending', 'running')) as oldest_gap,
+       exists (select from replay_requests q where q.stream_id = a.stream_id and q.status = 'running') as replaying
+from ack_state a
+where a.tenant_id = $1 and a.numbering not like '@%' and ($2::text is null or a.numbering = $2)
+order by a.numbering, a.epoch desc
+limit $3;
+
+-- name: totals
+-- The ledger in one line.
+select coalesce(sum(numbers_in(received)), 0)::bigint as received, coalesce(sum(numbers_in(lost)), 0)::bigint as lost,
+       coalesce(sum(numbers_in(expired)), 0)::bigint as expired,
+       coalesce(sum(duplicates), 0)::bigint as duplicates, coalesce(sum(conflicts), 0)::bigint as conflicts,
+       (select count(*) from dead_letters) as dead
+from ack_state where numbering not like '@%';
+
+-- name: replay_counts
+-- Replay requests by status.
+select status, count(*) as count from replay_requests group by status;
+
+-- name: replays
+-- Replay requests, newest first.
+select q.*, a.numbering as service, a.epoch, count(*) over () as total
+from replay_requests q join ack_state a using (stream_id)
+where a.tenant_id = $1 and ($2::text is null or q.status = $2) and ($3::text is null or a.numbering = $3)
+order by q.id desc limit $4 offset $5;
+
+-- name: replay_by_id
+-- One replay request and its stream.
+select q.*, a.tenant_id, a.numbering as service, a.epoch
+from replay_requests q join ack_state a using (stream_id) where q.id = $1 and a.tenant_id = $2;
+
+-- name: insert_manual_replay
+-- Somebody asks for a range.
+with made as (
+    insert into replay_requests (stream_id, from_seq, to_seq, requested_by) values ($1, $2, $3, 'manual')
+    returning id),
+counted as (update ack_state set open_replays = open_replays + 1 where stream_id = $1)
+select id from made;
+
+-- name: dead_letters
+-- Dead letters, newest first.
+select d.*, a.numbering as service, a.epoch, count(*) over () as total
+from dead_letters d join ack_state a using (stream_id)
+where d.tenant_id = $1 and ($2::text is null or a.numbering = $2) and ($3::text is null or d.reason = $3)
+  and ($6::bigint is null or d.id = $6)
+order by d.id desc limit $4 offset $5;
+
+-- name: delete_dead_letter
+-- Somebody decided that it is not needed; its number stays signed off.
+delete from dead_letters where id = $1 and tenant_id = $2;
+
+-- name: reset_counters
+-- The fault reset: counters go to zero; the ledger itself stays.
+update ack_state set duplicates = 0, conflicts = 0 where duplicates > 0 or conflicts > 0;
+
+-- name: delete_finished_replays
+-- The fault reset: what is finished need not be seen any more.
+delete from replay_requests where status in ('completed', 'lost');
+
+-- name: proof
+-- Every stream of the ledger as the proof needs it; for one service or all.
+select a.stream_id, a.numbering as service, a.epoch, ack_till(a.received, a.lost) as ack_till,
+       greatest(upper(a.received + a.lost) - 1, 0) as highest,
+       numbers_in(a.received) as received, numbers_in(a.lost) as lost, numbers_in(a.expired) as expired,
+       numbers_in(a.void) as void, a.duplicates, a.conflicts, a.start_seq
+from ack_state a
+where a.tenant_id = $1 and ($2::text is null or a.numbering = $2)
+order by a.numbering, a.epoch;
+
+-- name: proof_of_buffer
+-- How many of these buffered numbers, and of these in flight, the ledger does not know.
+select numbers_in($2::text::int8multirange - received - lost) as buffered,
+       numbers_in($3::text::int8multirange - received - lost - $2::text::int8multirange) as in_flight,
+       numbers_in(received) as received, numbers_in(lost) as lost,
+       greatest(upper(received + lost) - 1, 0) as highest
+from ack_state where stream_id = $1;
+
+-- name: ping
+-- Whether the database answers and holds our schema.
+select to_regclass('ack_state') is not null and to_regclass('tracehub_migrations') is not null;

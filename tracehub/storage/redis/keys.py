@@ -84,3 +84,8 @@ def replay_job(tenant_id: str, numbering: str, epoch: int) -> str:
 def tries(job_id: str) -> str:
     """How often a job failed for a reason that nobody knows."""
     return f"tries:{job_id}"
+
+
+def told(worker_id: str, what: str, moment: int) -> str:
+    """Present while one backend has told this event, so that the others need not."""
+    return f"told:{what}:{worker_id}:{moment}"

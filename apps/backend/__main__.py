@@ -1,0 +1,77 @@
+"""The backend process: all HTTP and Socket.IO on one port. `python -m apps.backend`.
+
+Refuses to listen beyond loopback while everything is open (exit 2). Stops on SIGTERM or SIGINT: accepts no
+more, lets running requests end, closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from ipaddress import ip_address
+
+import uvicorn
+import uvloop
+
+from apps.backend.app import build
+from apps.backend.protocol import BoundedProtocol
+from tracehub.runtime import logging as logs
+from tracehub.runtime.settings import Settings
+
+KEEP_ALIVE_S = 30
+DRAIN_S = 10
+CONNECTIONS_MAX = 4_096
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def main() -> None:
+    """Entry point of `tracehub backend`."""
+    settings = Settings()
+    logs.configure(settings.log_level, settings.log_format)
+    if not is_loopback(settings.host) and not settings.insecure:
+        sys.stderr.write(
+            f"tracehub: nothing protects this server yet, so it does not listen on {settings.host}; "
+            "use TRACEHUB_HOST=127.0.0.1, or set TRACEHUB_INSECURE=1 if something else guards it\n"
+        )
+        raise SystemExit(2)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        started = runner.run(serve(settings))
+    if not started:
+        raise SystemExit(3)
+
+
+async def serve(settings: Settings) -> bool:
+    """Serve until a signal comes; False when the server could not start (the log says why)."""
+    config = uvicorn.Config(
+        build(settings),
+        host=settings.host,
+        port=settings.port,
+        http=BoundedProtocol,
+        ws="websockets-sansio",
+        ws_max_size=64 * 1024,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    server = uvicorn.Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        await server.serve()
+    return server.started
+
+
+if __name__ == "__main__":
+    main()

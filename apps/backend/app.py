@@ -1,0 +1,144 @@
+"""The backend's composition root: parts, doors, background tasks, in the order they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+import socketio
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+
+from apps.backend import errors
+from apps.backend.context import Context
+from apps.backend.doors import ingest, observe, operate
+from apps.backend.faults import Faults
+from apps.backend.live.board import Board
+from apps.backend.live.crashes import CrashWatch
+from apps.backend.live.snapshot import Snapshots
+from apps.backend.live.socketio import Live
+from apps.backend.metrics import Metrics
+from apps.backend.submission import Submitter
+from tracehub.protocol.errors import TraceHubError
+from tracehub.runtime.clock import now_ms, random_bytes
+from tracehub.runtime.settings import Settings
+from tracehub.storage.postgres.connect import open_pool
+from tracehub.storage.postgres.ledger import PostgresLedger
+from tracehub.storage.postgres.reading import LedgerReading
+from tracehub.storage.redis import keys
+from tracehub.storage.redis.buffers import RedisBuffers
+from tracehub.storage.redis.connect import open_redis
+from tracehub.storage.redis.listening import listen
+from tracehub.storage.redis.queue import RedisQueue
+
+log = structlog.get_logger()
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+HYGIENE = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"))
+REQUEST_ID_MAX = 128
+
+
+def build(settings: Settings) -> ASGI:
+    """The whole application. Call it inside the running event loop; connections open when they are needed."""
+    application = Starlette(
+        routes=[*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES],
+        exception_handlers={
+            TraceHubError: errors.on_tracehub_error,
+            HTTPException: errors.on_http_error,
+            Exception: errors.on_unexpected,
+        },
+    )
+    board = Board(now_ms)
+    redis = open_redis(settings.redis())
+    ears = open_redis(settings.redis(), timeout_s=None)
+    buffers = open_redis(settings.buffer_redis())
+    queue = RedisQueue(redis, entries_max=settings.queue_entries_max, bytes_max=settings.queue_bytes_max)
+    pool = open_pool(settings.database(), "tracehub-backend")
+    ledger = PostgresLedger(
+        pool,
+        partition=settings.partition,
+        epochs_max=settings.epochs_max,
+        services_max=settings.services_max,
+        gap_grace_ms=settings.gap_grace_ms,
+    )
+    reading = LedgerReading(pool)
+    faults = Faults(redis, queue, reading, now_ms)
+    snapshots = Snapshots(redis, queue, ledger, reading, board=board, faults=faults, clock=now_ms)
+    backend_id = secrets.token_hex(6)
+    submitter = Submitter(
+        queue,
+        ledger,
+        backend_id=backend_id,
+        clock=now_ms,
+        random=random_bytes,
+        receipt_wait_s=settings.receipt_wait_ms / 1000,
+    )
+    live = Live(board, snapshots, now_ms, settings.live_entries_per_second_max)
+    crashes = CrashWatch(redis, queue, now_ms)
+    application.state.context = Context(
+        settings, redis, queue, RedisBuffers(buffers), ledger, reading, submitter, faults, board, snapshots,
+        Metrics(), now_ms, random_bytes,
+    )  # fmt: skip
+
+    async def hear(message: bytes) -> None:
+        crashes.heard(message)
+        await live.heard(message)
+        await faults.heard(message)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await pool  # opens no connection yet: Postgres may come later
+        handlers = {
+            keys.receipts(backend_id): submitter.heard,
+            keys.FLUSHED_CHANNEL: submitter.flushed,
+            keys.LIVE_CHANNEL: hear,
+        }
+        background = [
+            asyncio.create_task(listen(ears, handlers, submitter.reconnected)),
+            asyncio.create_task(live.run()),
+            asyncio.create_task(faults.run()),
+            asyncio.create_task(crashes.run()),
+        ]
+        log.info("backend.started", host=settings.host, port=settings.port, faults=settings.faults)
+        yield
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(pool.close(), 5)
+        for client in (redis, ears, buffers):
+            await client.aclose()
+        log.info("backend.stopped")
+
+    application.router.lifespan_context = lifespan
+    return with_hygiene(socketio.ASGIApp(live.server, other_asgi_app=application))
+
+
+def with_hygiene(inner: ASGI) -> ASGI:
+    """Headers that every answer has, and the request id: echoed when it is printable, else made."""
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await inner(scope, receive, send)
+            return
+        request_id = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
+        if not 1 <= len(request_id) <= REQUEST_ID_MAX or not all(32 < c < 127 for c in request_id):
+            request_id = secrets.token_hex(16).encode()
+
+        async def tell(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *HYGIENE, (b"x-request-id", request_id)]
+            await send(message)
+
+        with contextlib.suppress(Exception):  # on_unexpected has answered and logged it
+            await inner(scope, receive, tell)
+
+    return outer

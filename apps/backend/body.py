@@ -1,0 +1,92 @@
+"""Request bodies: capped while they stream in and while they inflate, and given up when they are slow.
+
+Guarantee: at most BODY_BYTES_MAX raw bytes and as many inflated ones are ever held, whatever the headers say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import zlib
+
+import zstandard
+from starlette.requests import ClientDisconnect, Request
+
+from tracehub.protocol.errors import InvalidJSON, SlowBody, TooLarge, UnsupportedEncoding, UnsupportedType
+from tracehub.protocol.limits import BODY_BYTES_MAX
+
+GZIP_WINDOW = 31  # zlib: the largest window, gzip framing
+
+
+async def read_body(request: Request, timeout_s: float, most: int = BODY_BYTES_MAX) -> bytes:
+    """The inflated body. Raises TooLarge, SlowBody, UnsupportedEncoding, InvalidJSON (damaged)."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip", "x-gzip", "zstd"):
+        raise UnsupportedEncoding
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > most:
+        raise TooLarge(f"the body is larger than {most} bytes")
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise TooLarge(f"the body is larger than {most} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise SlowBody from None
+    except ClientDisconnect:
+        raise InvalidJSON("the connection ended before the body did") from None
+    return inflate(b"".join(parts), encoding, most)
+
+
+def inflate(data: bytes, encoding: str, most: int) -> bytes:
+    """Undo the encoding; stops at `most` bytes."""
+    if encoding in ("identity", ""):
+        return data
+    inflated = _unzstd(data, most) if encoding == "zstd" else _gunzip(data, most)
+    if len(inflated) > most:
+        raise TooLarge(f"the body inflates to more than {most} bytes")
+    return inflated
+
+
+def _gunzip(data: bytes, most: int) -> bytes:
+    inflated = b""
+    try:
+        while data and len(inflated) <= most:  # a gzip file may have several members
+            member = zlib.decompressobj(GZIP_WINDOW)
+            inflated += member.decompress(data, most + 1 - len(inflated))
+            if len(inflated) > most:
+                break
+            if not member.eof:
+                raise InvalidJSON("the gzip body is cut off")
+            data = member.unused_data
+    except zlib.error:
+        raise InvalidJSON("the body is not valid gzip") from None
+    return inflated
+
+
+def _unzstd(data: bytes, most: int) -> bytes:
+    try:
+        frame = zstandard.get_frame_parameters(data)
+        declared = frame.content_size
+        if declared not in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR) and declared > most:
+            raise TooLarge(f"the body inflates to more than {most} bytes")
+        if frame.window_size > 2 * most:
+            raise TooLarge("the zstd window is too large")
+        reader = zstandard.ZstdDecompressor(max_window_size=2 * most).stream_reader(
+            io.BytesIO(data), read_across_frames=True
+        )
+        return bytes(reader.read(most + 1))
+    except zstandard.ZstdError:
+        raise InvalidJSON("the body is not valid zstd") from None
+
+
+def require_json(request: Request, *, strict: bool = False) -> None:
+    """Refuse other content types. `strict`: a missing one, too (routes that a web page must not reach)."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == "application/json" or (not kind and not strict):
+        return
+    raise UnsupportedType

@@ -1,0 +1,83 @@
+"""What the doors of one backend process share; made once in app.py, found at `request.app.state.context`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from starlette.requests import Request
+
+from apps.backend.faults import Faults
+from apps.backend.live.board import Board
+from apps.backend.live.snapshot import Snapshots
+from apps.backend.metrics import Metrics
+from apps.backend.submission import Submitter
+from tracehub.protocol.errors import Forbidden, InvalidField
+from tracehub.runtime.clock import Clock, Random
+from tracehub.runtime.settings import Settings
+from tracehub.storage.postgres.ledger import PostgresLedger
+from tracehub.storage.postgres.reading import LedgerReading
+from tracehub.storage.redis.buffers import RedisBuffers
+from tracehub.storage.redis.keys import ZERO_TENANT
+from tracehub.storage.redis.queue import RedisQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of a backend."""
+
+    settings: Settings
+    redis: Redis
+    queue: RedisQueue
+    buffers: RedisBuffers
+    ledger: PostgresLedger
+    reading: LedgerReading
+    submitter: Submitter
+    faults: Faults
+    board: Board
+    snapshots: Snapshots
+    metrics: Metrics
+    clock: Clock
+    random: Random
+
+
+def context(request: Request) -> Context:
+    """The context of this process."""
+    found: Context = request.app.state.context
+    return found
+
+
+def tenant_of(_: Request) -> str:
+    """The tenant of a request: until keys are there, the default one."""
+    return ZERO_TENANT
+
+
+def require_own_page(request: Request) -> None:
+    """Refuse what a foreign web page, or DNS that was rebound, could send (ingest.md §8)."""
+    host = urlsplit("//" + request.headers.get("host", "")).hostname or ""
+    if not _is_loopback(host):
+        raise Forbidden("this route is open to the machine itself only: call it by its loopback address")
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise Forbidden("this route cannot be called by another site's page")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def query_int(request: Request, name: str, default: int, most: int) -> int:
+    """An integer query parameter between 0 and `most`; larger ones are cut. Raises InvalidField."""
+    text = request.query_params.get(name)
+    if text is None or text == "":
+        return default
+    if not text.isascii() or not text.isdigit():
+        raise InvalidField("must be an integer of at least 0", field=name)
+    return min(int(text[:18]), most)

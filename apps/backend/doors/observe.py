@@ -1,0 +1,111 @@
+"""Health, metrics and faults (ingest.md §8; log-service.md §9 for health)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from apps.backend.context import Context, context, tenant_of
+from apps.backend.doors.operate import settings_body
+from apps.backend.errors import JSON
+from apps.backend.live.snapshot import try_snapshot
+from tracehub.protocol.errors import Forbidden, InvalidField, TraceHubError, Transient
+
+PROBE_S = 2.0
+
+
+async def health(request: Request) -> Response:
+    """GET /health: 200 while both stores answer, else 503."""
+    up = await _probe(context(request))
+    well = all(up.values())
+    words = {name: "up" if ok else "down" for name, ok in up.items()}
+    body = {
+        "status": "ok" if well else "degraded",
+        **words,
+        "success": well,
+        "data": {"status": "healthy" if well else "unhealthy", "service": "log-service"},
+    }
+    return JSON(body, 200 if well else 503)
+
+
+async def ready(request: Request) -> Response:
+    """GET /ready: stores answer and migrations are done."""
+    well = all((await _probe(context(request))).values())
+    if well:
+        return JSON({"success": True, "data": {"status": "ready"}})
+    error = {"code": "not_ready", "message": "a store does not answer yet, or is not migrated"}
+    return JSON({"success": False, "error": error}, 503, {"Retry-After": "1"})
+
+
+async def live(_: Request) -> Response:
+    """GET /live: this process answers."""
+    return JSON({"success": True, "data": {"status": "alive"}})
+
+
+async def _probe(ctx: Context) -> dict[str, bool]:
+    async def answers(question: Any) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                return (await question) is not False
+        except (TraceHubError, TimeoutError):
+            return False
+
+    postgres, redis = await asyncio.gather(answers(ctx.reading.ready()), answers(ctx.queue.ping()))
+    return {"postgres": postgres, "redis": redis}
+
+
+async def metrics(request: Request) -> Response:
+    """GET /metrics: Prometheus text."""
+    ctx = context(request)
+    snapshot = await try_snapshot(ctx.snapshots, tenant_of(request))
+    return Response(ctx.metrics.render(snapshot), media_type=CONTENT_TYPE_LATEST)
+
+
+async def snapshot(request: Request) -> Response:
+    """GET /metrics/snapshot."""
+    return JSON(await context(request).snapshots.take(tenant_of(request)))
+
+
+async def faults(request: Request) -> Response:
+    """GET /metrics/control: what is on."""
+    ctx = context(request)
+    try:
+        await ctx.faults.refresh()
+    except Transient:
+        pass  # what this process knows is the best there is
+    return JSON({"enabled": ctx.settings.faults, "faults": ctx.faults.active()})
+
+
+async def control(request: Request) -> Response:
+    """POST /metrics/control: start a fault."""
+    ctx = context(request)
+    body = await settings_body(request)
+    if not ctx.settings.faults:
+        raise Forbidden("faults are off; start the server with TRACEHUB_FAULTS=1 to allow them")
+    name = next((body[key] for key in ("action", "command", "control") if body.get(key) is not None), None)
+    if not isinstance(name, str):
+        raise InvalidField("action is required", field="action")
+    seconds = body.get("seconds")
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int)):
+        raise InvalidField("seconds must be an integer", field="seconds")
+    action = name.replace("-", "_")
+    told = await ctx.faults.start(action, seconds)
+    if action == "reset":
+        ctx.board.reset()
+    return JSON(told)
+
+
+ROUTES = [
+    Route("/health", health, methods=["GET"]),
+    Route("/ready", ready, methods=["GET"]),
+    Route("/live", live, methods=["GET"]),
+    Route("/metrics", metrics, methods=["GET"]),
+    Route("/metrics/snapshot", snapshot, methods=["GET"]),
+    Route("/metrics/control", faults, methods=["GET"]),
+    Route("/metrics/control", control, methods=["POST"]),
+]

@@ -1,0 +1,256 @@
+"""What operators read and do: services, proof, replays, dead letters (ingest.md §2, §4, §9)."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from apps.backend.body import read_body, require_json
+from apps.backend.context import Context, context, query_int, require_own_page, tenant_of
+from apps.backend.errors import JSON
+from tracehub.pipeline.proof import prove
+from tracehub.protocol.errors import Conflict, InvalidField, NotFound, Unavailable, UnknownService
+from tracehub.protocol.ids import ID_BASE_RANDOM_BYTES, id_base
+from tracehub.protocol.lenient import load_json
+from tracehub.protocol.limits import EPOCH_MAX, REPLAY_RANGE_MAX, SEQ_MAX
+from tracehub.protocol.logentry import iso, log_entry
+from tracehub.protocol.messages import Request as StoreRequest
+from tracehub.protocol.messages import StreamKey, decode_entry
+from tracehub.storage.ports import in_flight_by_stream
+
+PAGE_DEFAULT, PAGE_MAX, OFFSET_MAX = 100, 1_000, 1_000_000
+REPLAY_STATUSES = ("pending", "running", "completed", "lost")
+SMALL_BODY_BYTES_MAX = 64 * 1024
+
+
+async def services(request: Request) -> Response:
+    """GET /services."""
+    return JSON(await context(request).snapshots.services(tenant_of(request)))
+
+
+async def proof(request: Request) -> Response:
+    """GET /proof."""
+    ctx = context(request)
+    return JSON(
+        await prove(
+            ctx.reading, ctx.buffers, ctx.queue, tenant_of(request), request.query_params.get("service") or None
+        )
+    )
+
+
+async def replays(request: Request) -> Response:
+    """GET /replay."""
+    ctx = context(request)
+    status = request.query_params.get("status") or None
+    if status is not None and status not in REPLAY_STATUSES:
+        raise InvalidField(f"must be one of {', '.join(REPLAY_STATUSES)}", field="status")
+    limit, offset = _page(request)
+    rows = await ctx.reading.replays(
+        tenant_of(request),
+        status=status,
+        service=request.query_params.get("service") or None,
+        limit=limit,
+        offset=offset,
+    )
+    total = rows[0]["total"] if rows else 0
+    return JSON({"total": total, "limit": limit, "offset": offset, "replays": [_replay(row) for row in rows]})
+
+
+async def request_replay(request: Request) -> Response:
+    """POST /replay: somebody asks for a range."""
+    ctx = context(request)
+    body = await settings_body(request)
+    service = body.get("service")
+    if not isinstance(service, str) or not service:
+        raise InvalidField("service is required", field="service")
+    first, last = whole(body, "from", 1, SEQ_MAX), whole(body, "to", 1, SEQ_MAX)
+    if first > last:
+        raise InvalidField("from must not be above to", field="from")
+    if last - first + 1 > REPLAY_RANGE_MAX:
+        raise InvalidField(f"a replay covers at most {REPLAY_RANGE_MAX} numbers", field="to")
+    tenant_id = tenant_of(request)
+    epochs = await ctx.ledger.epochs(tenant_id, service)
+    epoch = whole(body, "epoch", 0, EPOCH_MAX) if body.get("epoch") is not None else (epochs or [-1])[-1]
+    if epoch not in epochs:
+        raise UnknownService
+    stream = StreamKey(tenant_id, service, epoch)
+    stream_id = (await ctx.ledger.resolve([stream]))[stream]
+    replay_id = await ctx.reading.request_replay(stream_id, first, last)
+    await ctx.queue.enqueue_replay(stream, 0)
+    return JSON({"id": replay_id}, 202)
+
+
+async def abandon_replay(request: Request) -> Response:
+    """POST /replay/{id}/abandon: an operator signs the rest off."""
+    ctx = context(request)
+    await settings_body(request)
+    row = await ctx.reading.replay(tenant_of(request), request.path_params["id"])
+    if row is None:
+        raise NotFound("there is no replay of this id")
+    if row["status"] in ("completed", "lost"):
+        raise Conflict("this replay is finished")
+    stream = StreamKey(str(row["tenant_id"]), row["service"], row["epoch"])
+    marks = (await ctx.queue.marks()).values()
+    in_flight = in_flight_by_stream(marks, {stream: row["stream_id"]}).get(row["stream_id"], ())
+    count, completed = await ctx.ledger.sign_off(
+        row["stream_id"], ((row["from_seq"], row["to_seq"]),), in_flight, reason="operator", by="operator"
+    )
+    for done in completed:
+        await ctx.queue.publish(
+            "replay:completed",
+            {
+                "id": done.id, "service": stream.numbering, "epoch": stream.epoch, "from": done.first,
+                "to": done.last, "count": done.count, "latencyMs": done.latency_ms,
+            },
+        )  # fmt: skip
+    return JSON({"id": row["id"], "lost": count})
+
+
+async def dead_letters(request: Request) -> Response:
+    """GET /dead-letters."""
+    ctx = context(request)
+    limit, offset = _page(request)
+    rows = await ctx.reading.dead_letters(
+        tenant_of(request),
+        service=request.query_params.get("service") or None,
+        reason=request.query_params.get("reason") or None,
+        limit=limit,
+        offset=offset,
+    )
+    total = rows[0]["total"] if rows else 0
+    return JSON(
+        {"total": total, "limit": limit, "offset": offset, "deadLetters": [_letter(row) for row in rows]}
+    )
+
+
+async def retry_dead_letter(request: Request) -> Response:
+    """POST /dead-letters/{id}/retry: store it after all; its number moves from lost to received."""
+    ctx = context(request)
+    await settings_body(request)
+    row = await _dead_letter(ctx, request)
+    if row["reason"] == "conflict":
+        raise Conflict("the number is stored with other content; this entry can only be discarded")
+    stored = _as_request(row)
+    fresh = StoreRequest(
+        stored.stream, stored.door, stored.service, stored.batch_id,
+        id_base(ctx.clock(), ctx.random(ID_BASE_RANDOM_BYTES)), stored.ranges, stored.entries,
+    )  # fmt: skip
+    outcome = await ctx.submitter.outcome(ctx.submitter.submit(fresh), ctx.settings.ack_timeout_s)
+    if outcome is None:
+        raise Unavailable("the entry waits in the queue; look again", retry_after_s=1)
+    still = await ctx.reading.dead_letters(tenant_of(request), letter_id=row["id"])
+    if still:
+        raise Conflict("the store still refuses this entry")
+    return JSON({"id": row["id"], "status": "stored", "ackTill": outcome.ack_till})
+
+
+async def delete_dead_letter(request: Request) -> Response:
+    """DELETE /dead-letters/{id}: it is not needed; its number stays signed off."""
+    ctx = context(request)
+    require_json(request, strict=True)
+    require_own_page(request)
+    if not await ctx.reading.delete_dead_letter(tenant_of(request), request.path_params["id"]):
+        raise NotFound("there is no dead letter of this id")
+    return Response(status_code=204)
+
+
+async def settings_body(request: Request) -> dict[str, Any]:
+    """The body of a route that changes something: JSON, from this machine's own pages only; may be empty."""
+    require_json(request, strict=True)
+    require_own_page(request)
+    text = await read_body(request, context(request).settings.body_timeout_s, SMALL_BODY_BYTES_MAX)
+    body = load_json(text) if text.strip() else {}
+    if not isinstance(body, dict):
+        raise InvalidField("the body must be a JSON object")
+    return body
+
+
+def whole(body: dict[str, Any], name: str, least: int, most: int) -> int:
+    """A required integer of the body."""
+    value = body.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidField(f"must be an integer from {least} to {most}", field=name)
+    return value
+
+
+def _page(request: Request) -> tuple[int, int]:
+    limit = query_int(request, "limit", PAGE_DEFAULT, PAGE_MAX)
+    return max(1, limit), query_int(request, "offset", 0, OFFSET_MAX)
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else iso(int(moment.timestamp() * 1000))
+
+
+def _replay(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "service": row["service"],
+        "epoch": row["epoch"],
+        "from": row["from_seq"],
+        "to": row["to_seq"],
+        "status": row["status"],
+        "requestedBy": row["requested_by"],
+        "attempts": row["attempts"],
+        "found": row["found"],
+        "inserted": row["inserted"],
+        "createdAt": _time(row["created_at"]),
+        "completedAt": _time(row["completed_at"]),
+        "latencyMs": row["latency_ms"],
+        "error": row["error"],
+    }
+
+
+def _as_request(row: dict[str, Any]) -> StoreRequest:
+    entry = decode_entry(row["payload"])
+    stream = StreamKey(str(row["tenant_id"]), row["service"], row["epoch"])
+    return StoreRequest(
+        stream, row["door"], row["service"], row["batch_id"], uuid.UUID(str(row["entry_id"])).bytes,
+        ((entry.seq, entry.seq),), [entry],
+    )  # fmt: skip
+
+
+def _letter(row: dict[str, Any]) -> dict[str, Any]:
+    try:
+        payload: dict[str, Any] | None = log_entry(
+            _as_request(row), 0, int(row["created_at"].timestamp() * 1000)
+        )
+    except (msgspec.DecodeError, ValueError):
+        payload = None  # written by another version
+    return {
+        "id": row["id"],
+        "service": row["service"],
+        "epoch": row["epoch"],
+        "seq": row["seq"],
+        "batchId": row["batch_id"],
+        "reason": row["reason"],
+        "error": row["error"],
+        "retries": row["retries"],
+        "createdAt": _time(row["created_at"]),
+        "payload": payload,
+    }
+
+
+async def _dead_letter(ctx: Context, request: Request) -> dict[str, Any]:
+    rows = await ctx.reading.dead_letters(tenant_of(request), letter_id=request.path_params["id"])
+    if not rows:
+        raise NotFound("there is no dead letter of this id")
+    return rows[0]
+
+
+ROUTES = [
+    Route("/services", services, methods=["GET"]),
+    Route("/proof", proof, methods=["GET"]),
+    Route("/replay", replays, methods=["GET"]),
+    Route("/replay", request_replay, methods=["POST"]),
+    Route("/replay/{id:int}/abandon", abandon_replay, methods=["POST"]),
+    Route("/dead-letters", dead_letters, methods=["GET"]),
+    Route("/dead-letters/{id:int}/retry", retry_dead_letter, methods=["POST"]),
+    Route("/dead-letters/{id:int}", delete_dead_letter, methods=["DELETE"]),
+]

@@ -1,0 +1,143 @@
+"""Fault injection (ingest.md §8): what is on, and doing it. Shared by all backends through Redis.
+
+A fault with a duration is a key with a time to live, so it ends by itself even when every process dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+
+from tracehub.protocol.errors import Conflict, InvalidField, TraceHubError
+from tracehub.protocol.logentry import iso
+from tracehub.runtime.clock import Clock
+from tracehub.storage.postgres.reading import LedgerReading
+from tracehub.storage.redis import keys
+from tracehub.storage.redis.failures import translated
+from tracehub.storage.redis.queue import RedisQueue
+
+log = structlog.get_logger()
+
+SECONDS_MAX = 3600
+ACK_DELAY_S = 3.0
+REFRESH_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One of the five: how long it lasts by default (0 = at once), and what it really does."""
+
+    action: str
+    seconds: int
+    what: str
+
+
+FAULTS = {
+    fault.action: fault
+    for fault in (
+        Fault("crash_worker", 5, "one worker process ends at once, in the middle of its work, as kill -9 would"),
+        Fault("drop_network", 10, "every /ingest is refused with 503 network_dropped"),
+        Fault("delay_ack", 30, "every ACK is held back 3 s longer"),
+        Fault("flush_queue", 0, "all waiting jobs go, with their bodies and marks; producers make it good"),
+        Fault("reset", 0, "all faults end, counters and finished replays are cleared; logs and ledger stay"),
+    )
+}
+
+
+class Faults:
+    """`active` is what this process knows; it looks every REFRESH_S and whenever `refresh` is called."""
+
+    def __init__(self, redis: Redis, queue: RedisQueue, reading: LedgerReading, clock: Clock) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._reading = reading
+        self._clock = clock
+        self._until_ms: dict[str, int] = {}
+
+    def is_on(self, action: str) -> bool:
+        """Whether this fault is on now."""
+        return self._until_ms.get(action, 0) > self._clock()
+
+    def active(self) -> list[dict[str, Any]]:
+        """What is on, as `sim:control` tells it."""
+        now = self._clock()
+        return [
+            {"action": action, "active": True, "until": iso(until), "parameters": {"what": FAULTS[action].what}}
+            for action, until in sorted(self._until_ms.items())
+            if until > now
+        ]
+
+    async def run(self) -> None:
+        """Look until cancelled; tell when a fault has run out."""
+        while True:
+            before = set(self._until_ms)
+            try:
+                await self.refresh()
+                for action in before - set(self._until_ms):
+                    log.info("fault.ended", action=action)
+            except TraceHubError:
+                pass
+            await asyncio.sleep(REFRESH_S)
+
+    async def heard(self, message: bytes) -> None:
+        """A message of the live bus: another backend may have started a fault."""
+        if b"sim:control" in message[:40]:
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read what is on."""
+        with translated():
+            values = await self._redis.mget([keys.fault(action) for action in FAULTS])
+        self._until_ms = {
+            action: int(value) for action, value in zip(FAULTS, values, strict=True) if value is not None
+        }
+
+    async def start(self, action: str, seconds: int | None) -> dict[str, Any]:
+        """Do it. Raises InvalidField (unknown action, bad seconds), Conflict (no worker to crash), Transient."""
+        fault = FAULTS.get(action)
+        if fault is None:
+            raise InvalidField(f"action must be one of {', '.join(FAULTS)}", field="action")
+        if seconds is not None and not 1 <= seconds <= SECONDS_MAX:
+            raise InvalidField(f"seconds must be an integer from 1 to {SECONDS_MAX}", field="seconds")
+        parameters: dict[str, Any] = {"what": fault.what}
+        match action:
+            case "crash_worker":
+                parameters["worker"] = await self._crash_worker()
+            case "flush_queue":
+                parameters["jobs"] = len(await self._queue.flush())
+            case "reset":
+                await self._reset()
+        lasts = 0 if not fault.seconds else (seconds or fault.seconds)
+        until = self._clock() + lasts * 1000 if lasts else None
+        if until is not None:
+            with translated():
+                await self._redis.set(keys.fault(action), until, px=lasts * 1000)
+            self._until_ms[action] = until
+        told = {"action": action, "active": until is not None, "until": iso(until) if until else None}
+        await self._queue.publish("sim:control", {**told, "parameters": parameters})
+        log.warning("fault.started", action=action, seconds=lasts)
+        return told
+
+    async def _crash_worker(self) -> str:
+        with translated():
+            records = [json.loads(raw) for raw in (await self._redis.hvals(keys.WORKERS))]
+            alive = [w for w in records if await self._redis.exists(keys.heartbeat(w["id"]))]
+            if not alive:
+                raise Conflict("no worker is running")
+            # The busy one: a crash is worth watching in the middle of work.
+            victim = max(alive, key=lambda w: (w.get("status") == "busy", w["at"]))
+            await self._redis.publish(
+                keys.WORKER_CONTROL_CHANNEL, json.dumps({"action": "crash", "worker": victim["id"]})
+            )
+        return str(victim["id"])
+
+    async def _reset(self) -> None:
+        with translated():
+            await self._redis.delete(*(keys.fault(action) for action in FAULTS))
+        self._until_ms = {}
+        await self._reading.reset()

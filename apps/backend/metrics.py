@@ -1,0 +1,80 @@
+"""Prometheus metrics of the backend. docs/operations.md has the table: name, unit, what it means when high."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+ACK_BUCKETS_S = (0.002, 0.004, 0.006, 0.01, 0.02, 0.04, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+# name, unit, what it counts, what it means when it is high
+TABLE = (
+    ("tracehub_received_entries_total", "entries", "taken in by a door", "traffic"),
+    ("tracehub_requests_total", "requests", "answers by status", "4xx: clients to look at; 5xx: stores to look at"),
+    ("tracehub_ack_seconds", "seconds", "from the request to its answer", "workers or Postgres are slow"),
+    ("tracehub_queue_entries", "entries", "waiting or running, by queue", "workers are too few or down"),
+    ("tracehub_queue_oldest_seconds", "seconds", "age of the oldest job, by queue", "workers are down or stuck"),
+    ("tracehub_dead_letters", "entries", "set aside: conflicts and what the store refuses", "look at GET /dead-letters"),
+    ("tracehub_stored_entries", "entries", "received in the ledger", "traffic"),
+    ("tracehub_lost_entries", "entries", "signed off as lost", "producers lose their buffers"),
+    ("tracehub_duplicate_entries", "entries", "turned away as duplicates", "producers resend: ACKs come late"),
+    ("tracehub_conflict_entries", "entries", "same number, other content", "a producer restarted its numbering"),
+    ("tracehub_in_flight_entries", "entries", "in the queue and not yet committed", "as tracehub_queue_entries"),
+    ("tracehub_replay_requests", "requests", "by status", "pending: gaps that wait for their producer"),
+    ("tracehub_workers", "workers", "that beat", "capacity"),
+    ("tracehub_live_clients", "clients", "connected over Socket.IO", "people who look"),
+    ("tracehub_live_skipped_entries", "entries", "left out of the live view", "traffic above the live limit"),
+)  # fmt: skip
+_HELP = {name: f"{what} [{unit}]; high: {high}" for name, unit, what, high in TABLE}
+
+
+class Metrics:
+    """One registry per process; gauges are filled from a snapshot when somebody asks."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.received = Counter(
+            "tracehub_received_entries", _HELP["tracehub_received_entries_total"], registry=self.registry
+        )
+        self.requests = Counter(
+            "tracehub_requests", _HELP["tracehub_requests_total"], ["route", "status"], registry=self.registry
+        )
+        self.ack = Histogram(
+            "tracehub_ack_seconds", _HELP["tracehub_ack_seconds"], buckets=ACK_BUCKETS_S, registry=self.registry
+        )
+        self._gauges = {
+            name: Gauge(name, _HELP[name], _labels(name), registry=self.registry)
+            for name, *_ in TABLE[3:]
+        }
+
+    def render(self, snapshot: dict[str, Any] | None) -> bytes:
+        """The text format; without a snapshot (a store is away) only what this process counts itself."""
+        if snapshot is not None:
+            gauges = self._gauges
+            for queue in ("logs", "retry"):
+                depth = snapshot["queue"][queue]
+                gauges["tracehub_queue_entries"].labels(queue).set(depth["depth"])
+                gauges["tracehub_queue_oldest_seconds"].labels(queue).set(depth["oldestMs"] / 1000)
+            for status, count in snapshot["replays"].items():
+                gauges["tracehub_replay_requests"].labels(status).set(count)
+            totals = snapshot["totals"]
+            for name, value in (
+                ("tracehub_dead_letters", snapshot["queue"]["dead"]),
+                ("tracehub_stored_entries", totals["stored"]),
+                ("tracehub_lost_entries", totals["lost"]),
+                ("tracehub_duplicate_entries", totals["duplicates"]),
+                ("tracehub_conflict_entries", totals["conflicts"]),
+                ("tracehub_in_flight_entries", totals["inFlight"]),
+                ("tracehub_workers", sum(w["status"] != "dead" for w in snapshot["workers"])),
+                ("tracehub_live_clients", snapshot["live"]["clients"]),
+                ("tracehub_live_skipped_entries", snapshot["live"]["skipped"]),
+            ):
+                gauges[name].set(value)
+        return generate_latest(self.registry)
+
+
+def _labels(name: str) -> list[str]:
+    if name.startswith("tracehub_queue_"):
+        return ["queue"]
+    return ["status"] if name == "tracehub_replay_requests" else []

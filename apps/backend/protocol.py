@@ -1,0 +1,70 @@
+"""uvicorn's HTTP protocol with a bound on what arrives before a request is complete.
+
+uvicorn by itself waits for ever for the first byte and takes headers of any size; here a connection that has
+not sent whole headers within HEADERS_TIMEOUT_S, or sent more than HEADERS_BYTES_MAX of them, is closed. The
+body has bounds of its own (body.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEADERS_TIMEOUT_S = 15.0
+HEADERS_BYTES_MAX = 64 * 1024
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+    _in_headers = True
+
+    def connection_made(self, transport: Any) -> None:
+        """The clock for the first request starts."""
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self._too_slow)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to headers."""
+        if self._in_headers:
+            self._header_bytes += len(data)
+            before = self._header_bytes
+            super().data_received(data)
+            if self._in_headers and before > HEADERS_BYTES_MAX and not self.transport.is_closing():
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+            return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_headers, self._header_bytes = True, 0
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self._too_slow)
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Headers are whole; what follows is body."""
+        self._in_headers = False
+        self._stop_clock()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing to watch any more."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def _stop_clock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self._in_headers and not self.transport.is_closing():
+            self.transport.close()

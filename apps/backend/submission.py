@@ -1,0 +1,217 @@
+"""Group enqueue and the wait for receipts: between a door and the queue.
+
+Guarantee: an outcome handed to a door comes from a committed transaction, either by receipt or, where the
+receipt is late or was not heard, from the ledger itself. Invariants: (1) at most GROUP_JOBS_MAX jobs are
+unreceipted, not counting those whose receipt is overdue by GROUP_WAIT_MS; what arrives meanwhile shares the
+next job; (2) a request that is neither queued nor stored ends in Unavailable, never in silence.
+Cancelling a wait leaves the request in the queue: it will be stored, and a resend is a duplicate.
+Limits: PENDING_BYTES_MAX of requests that wait here. Not here: validation (doors), storing (workers).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from tracehub.pipeline.recount import recount
+from tracehub.protocol.errors import Overloaded, TraceHubError, Unavailable
+from tracehub.protocol.ids import sortable_id
+from tracehub.protocol.limits import GROUP_JOBS_MAX, GROUP_WAIT_MS, JOB_BYTES_TARGET, JOB_FORMAT
+from tracehub.protocol.messages import Mark, MarkedStream, Outcome, Request, decode_receipts, encode
+from tracehub.runtime.clock import Clock, Random, monotonic_s
+from tracehub.storage.ports import Ledger
+from tracehub.storage.redis.queue import RedisQueue
+
+log = structlog.get_logger()
+
+PENDING_BYTES_MAX = 64 * 1024 * 1024
+ASKING_MAX = 4
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A request on its way. `queued` ends when it is in the queue, `outcome` when its receipt came."""
+
+    request: Request
+    encoded: bytes
+    queued: asyncio.Future[None]
+    outcome: asyncio.Future[Outcome]
+    job_id: str = ""
+
+
+class Submitter:
+    """One per backend process; `backend_id` names the channel on which receipts come."""
+
+    def __init__(
+        self,
+        queue: RedisQueue,
+        ledger: Ledger,
+        *,
+        backend_id: str,
+        clock: Clock,
+        random: Random,
+        receipt_wait_s: float = 0.5,
+    ) -> None:
+        self._queue = queue
+        self._ledger = ledger
+        self._backend_id = backend_id
+        self._clock = clock
+        self._random = random
+        self._receipt_wait_s = receipt_wait_s
+        self._pending: deque[Pending] = deque()
+        self._pending_bytes = 0
+        self._jobs: dict[str, list[Pending]] = {}  # unreceipted
+        self._sent_at: dict[str, float] = {}
+        self._asking = asyncio.Semaphore(ASKING_MAX)
+        self._ask_now = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def submit(self, request: Request) -> Pending:
+        """Take a request in. Raises Overloaded when too much waits here."""
+        encoded = encode(request)
+        if self._pending_bytes + len(encoded) > PENDING_BYTES_MAX:
+            raise Overloaded(retry_after_s=1)
+        loop = asyncio.get_running_loop()
+        pending = Pending(request, encoded, loop.create_future(), loop.create_future())
+        self._pending.append(pending)
+        self._pending_bytes += len(encoded)
+        self._flush()
+        return pending
+
+    async def outcome(self, pending: Pending, timeout_s: float) -> Outcome | None:
+        """What became of it; None = it still waits or runs after `timeout_s`.
+
+        Raises Unavailable when its job is gone, Overloaded when the queue is full.
+        """
+        deadline = monotonic_s() + timeout_s
+        wait_s = self._receipt_wait_s
+        while (left := deadline - monotonic_s()) > 0:
+            asked = asyncio.ensure_future(self._ask_now.wait())
+            try:
+                await asyncio.wait(
+                    (pending.outcome, asked), timeout=min(wait_s, left), return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                asked.cancel()
+            if pending.outcome.done():
+                return pending.outcome.result()
+            if pending.job_id and pending.queued.done():
+                outcome = await self._ask(pending)
+                if outcome is not None:
+                    return outcome
+                wait_s = min(wait_s * 2, 2.0)
+        return None
+
+    async def _ask(self, pending: Pending) -> Outcome | None:
+        """One question to mark and ledger, in this order; None = it still waits or runs."""
+        async with self._asking:
+            if pending.outcome.done():
+                return pending.outcome.result()
+            try:
+                marked = await self._queue.is_marked(pending.job_id)
+                outcome = await recount(self._ledger, self._queue, pending.request)
+            except TraceHubError as error:
+                log.warning("receipt.not_asked", reason=error.message)
+                return None
+        if outcome is not None or marked:
+            return outcome
+        raise Unavailable("the queue lost the batch; send it again", retry_after_s=1)
+
+    def heard(self, message: bytes) -> None:
+        """A receipt message."""
+        for receipt in decode_receipts(message):
+            self._sent_at.pop(receipt.job_id, None)
+            group = self._jobs.pop(receipt.job_id, ())
+            for pending, outcome in zip(group, receipt.outcomes, strict=False):
+                if not pending.outcome.done():
+                    pending.outcome.set_result(outcome)
+        self._flush()
+
+    def flushed(self, message: bytes) -> None:
+        """Jobs were taken away by flush_queue: who waits for them is told at once."""
+        for job_id in message.decode().split("\n"):
+            self._sent_at.pop(job_id, None)
+            for pending in self._jobs.pop(job_id, ()):
+                self._fail(pending, Unavailable("the queue was flushed; send the batch again"))
+        self._flush()
+
+    def reconnected(self) -> None:
+        """What was said while nobody listened was not heard: all waiters ask the ledger now."""
+        self._ask_now.set()
+        self._ask_now = asyncio.Event()
+
+    def _flush(self) -> None:
+        """Send the next jobs, as far as the rule of two allows."""
+        while self._pending:
+            now = monotonic_s()
+            fresh = [at for at in self._sent_at.values() if now - at < GROUP_WAIT_MS / 1000]
+            if len(fresh) >= GROUP_JOBS_MAX:
+                self._flush_later(min(fresh) + GROUP_WAIT_MS / 1000 - now)
+                return
+            job_id = sortable_id(self._clock(), self._random(10))
+            group = self._take(job_id)
+            self._jobs[job_id] = group
+            self._sent_at[job_id] = now
+            task = asyncio.create_task(self._send(job_id, group))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._forget_overdue()
+
+    def _forget_overdue(self) -> None:
+        """Jobs without anybody waiting for them need not be remembered."""
+        for job_id in [j for j, group in self._jobs.items() if all(p.outcome.done() for p in group)]:
+            self._jobs.pop(job_id)
+            self._sent_at.pop(job_id, None)
+
+    def _flush_later(self, delay_s: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(max(delay_s, 0.001), self._flush_timer)
+
+    def _flush_timer(self) -> None:
+        self._timer = None
+        self._flush()
+
+    def _take(self, job_id: str) -> list[Pending]:
+        group: list[Pending] = []
+        size = 0
+        while self._pending and (not group or size + len(self._pending[0].encoded) <= JOB_BYTES_TARGET):
+            pending = self._pending.popleft()
+            pending.job_id = job_id
+            size += len(pending.encoded)
+            group.append(pending)
+        self._pending_bytes -= size
+        return group
+
+    async def _send(self, job_id: str, group: list[Pending]) -> None:
+        job = encode((JOB_FORMAT, job_id, self._backend_id, [msgspec.Raw(p.encoded) for p in group]))
+        mark = Mark(
+            tuple(MarkedStream(p.request.stream, p.request.ranges) for p in group),
+            sum(len(p.request.entries) for p in group),
+            len(job),
+            self._clock(),
+        )
+        try:
+            await self._queue.enqueue(job_id, job, mark, self._clock())
+        except TraceHubError as error:
+            self._jobs.pop(job_id, None)
+            self._sent_at.pop(job_id, None)
+            told = error if isinstance(error, Overloaded) else Unavailable(retry_after_s=1)
+            for pending in group:
+                self._fail(pending, told)
+            self._flush()
+        else:
+            for pending in group:
+                if not pending.queued.done():
+                    pending.queued.set_result(None)
+
+    @staticmethod
+    def _fail(pending: Pending, error: TraceHubError) -> None:
+        for future in (pending.queued, pending.outcome):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # nobody may be waiting for this one

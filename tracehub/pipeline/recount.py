@@ -1,0 +1,37 @@
+"""Recount: what became of a request whose receipt was not heard, from the ledger alone.
+
+Rows carry ids that follow from the request, so what this request stored is told apart from what was there
+before it: the answer equals the receipt.
+"""
+
+from __future__ import annotations
+
+from tracehub.pipeline.dedupe import judge
+from tracehub.protocol import ranges as r
+from tracehub.protocol.messages import Outcome, Request
+from tracehub.protocol.ranges import EMPTY
+from tracehub.storage.ports import Ledger, Queue, in_flight_by_stream
+
+
+async def recount(ledger: Ledger, queue: Queue, request: Request) -> Outcome | None:
+    """The outcome, or None while some of its numbers are neither received nor lost. Raises Transient."""
+    marks = (await queue.marks()).values()
+    state = await ledger.state(request.stream, EMPTY)
+    if state is None:
+        return None
+    if request.ranges and await ledger.unresolved(state.stream_id, request.ranges, EMPTY):
+        return None
+    if not request.entries and any(
+        await ledger.unresolved(state.stream_id, ((first, last),), EMPTY) for first, last, _ in request.lost
+    ):
+        return None
+    stored = await ledger.stored(state.stream_id, request.ranges)
+    verdict = judge(
+        [request], [request.ranges], {request.stream: stored}, {request.stream: request.ranges}
+    )[0]
+    in_flight = in_flight_by_stream(marks, {request.stream: state.stream_id}).get(state.stream_id, EMPTY)
+    state = await ledger.state(request.stream, r.subtract(in_flight, request.ranges)) or state
+    return Outcome(
+        verdict.accepted, verdict.duplicates, len(verdict.conflicts), "", state.ack_till,
+        state.highest_seen, state.gaps.ranges, state.gaps.count,
+    )  # fmt: skip

@@ -1,0 +1,93 @@
+"""What people ask of the ledger: services, replays, dead letters, totals. Reads only, save the few decisions
+an operator takes (a manual replay, a deleted letter, `reset`). Plain dicts of columns; doors make the words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+from tracehub.protocol.ranges import Ranges
+from tracehub.storage.postgres.failures import translated
+from tracehub.storage.postgres.multirange import to_text
+from tracehub.storage.postgres.queries import SQL
+
+SERVICES_MAX = 10_000
+
+
+class LedgerReading:
+    """Raises Transient when Postgres is out of reach."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def _fetch(self, query: str, *args: Any) -> list[dict[str, Any]]:
+        with translated():
+            return [dict(row) for row in await self._pool.fetch(query, *args)]
+
+    async def services(self, tenant_id: str, service: str | None = None) -> list[dict[str, Any]]:
+        """The newest epoch of each service, by name."""
+        return await self._fetch(SQL.services, tenant_id, service, SERVICES_MAX)
+
+    async def totals(self) -> dict[str, Any]:
+        """received, lost, expired, duplicates, conflicts, dead: sums over all streams."""
+        return (await self._fetch(SQL.totals))[0]
+
+    async def replay_counts(self) -> dict[str, int]:
+        """How many replay requests there are of each status."""
+        found = {row["status"]: row["count"] for row in await self._fetch(SQL.replay_counts)}
+        return {status: found.get(status, 0) for status in ("pending", "running", "completed", "lost")}
+
+    async def replays(
+        self, tenant_id: str, *, status: str | None, service: str | None, limit: int, offset: int
+    ) -> list[dict[str, Any]]:
+        """Replay requests, newest first; each row carries `total`."""
+        return await self._fetch(SQL.replays, tenant_id, status, service, limit, offset)
+
+    async def replay(self, tenant_id: str, replay_id: int) -> dict[str, Any] | None:
+        """One replay request with its stream."""
+        rows = await self._fetch(SQL.replay_by_id, replay_id, tenant_id)
+        return rows[0] if rows else None
+
+    async def request_replay(self, stream_id: int, first: int, last: int) -> int:
+        """Somebody asks for a range; the id of the request."""
+        return int((await self._fetch(SQL.insert_manual_replay, stream_id, first, last))[0]["id"])
+
+    async def dead_letters(
+        self,
+        tenant_id: str,
+        *,
+        service: str | None = None,
+        reason: str | None = None,
+        limit: int = 1,
+        offset: int = 0,
+        letter_id: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Dead letters, newest first; each row carries `total`."""
+        return await self._fetch(SQL.dead_letters, tenant_id, service, reason, limit, offset, letter_id)
+
+    async def delete_dead_letter(self, tenant_id: str, letter_id: int) -> bool:
+        """False when there is none of this id."""
+        with translated():
+            return (await self._pool.execute(SQL.delete_dead_letter, letter_id, tenant_id)) == "DELETE 1"
+
+    async def proof(self, tenant_id: str, service: str | None) -> list[dict[str, Any]]:
+        """Every stream as the proof needs it."""
+        return await self._fetch(SQL.proof, tenant_id, service)
+
+    async def proof_of_buffer(self, stream_id: int, buffered: Ranges, in_flight: Ranges) -> dict[str, Any]:
+        """One stream: buffered numbers that the ledger does not know, in-flight ones beside them, its counts."""
+        rows = await self._fetch(SQL.proof_of_buffer, stream_id, to_text(buffered), to_text(in_flight))
+        return rows[0]
+
+    async def reset(self) -> None:
+        """Counters to zero, finished replays away; logs and ledger stay."""
+        with translated():
+            await self._pool.execute(SQL.reset_counters)
+            await self._pool.execute(SQL.delete_finished_replays)
+
+    async def ready(self) -> bool:
+        """Whether Postgres answers and is migrated."""
+        with translated():
+            return bool(await self._pool.fetchval(SQL.ping))
