@@ -19,7 +19,7 @@ from tracehub.runtime.embedded.valkey import STOP_STEPS as VALKEY_STOP
 from tracehub.runtime.process import spawn
 
 SIMULATOR_STOP: Steps = ((signal.SIGTERM, 10.0),)  # it waits for what it sent to be acknowledged
-BACKEND_STOP: Steps = ((signal.SIGTERM, 10.0),)  # answers what it has; longer than `ack_timeout`
+BACKEND_STOP: Steps = ((signal.SIGTERM, 14.0),)  # answers what it has; longer than its own drain
 WORKER_STOP: Steps = ((signal.SIGTERM, 15.0),)  # commits what it has; the rest stays in the queue
 
 

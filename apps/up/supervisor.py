@@ -28,6 +28,7 @@ from tracehub.runtime.logging import masked, printable
 from tracehub.storage.postgres.migrate import migrate
 
 READY_WAIT_S = 60.0
+LAST_LINE_CHARACTERS_MAX = 120
 EARLY_DEATHS_MAX = 3  # a part that dies so often before everything was ready will not be ready
 STOP_ORDER = (("simulator",), ("backend",), ("worker",), ("redis", "buffer_redis", "postgres"))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -79,7 +80,7 @@ class Supervisor:
         """A part ended without having been asked to."""
         self._write_run_file()
         when = f"starting it again in {pause_s:g} s" if pause_s else "starting it again"
-        self._terminal.event(part.name, f"{_ending(status, part.last_error)}; {when}", "warning")
+        self._terminal.event(part.name, f"{self._ending(part, status)}; {when}", "warning")
         if part.role == "worker" and self._announcer is not None:
             self._announcer.crashed(part.name, round(pause_s * 1000))
         if not self._ready and part.deaths >= EARLY_DEATHS_MAX and not self._gave_up.done():
@@ -214,14 +215,17 @@ class Supervisor:
         lines = "".join(f"\n  {line}" for line in log.tail())
         return f"{name}: {what or 'dies again and again'}; its log is {log.path}{lines}"
 
-
-def _ending(status: int | None, error: str) -> str:
-    """How a process ended, in words."""
-    if status is None:
-        return f"did not start: {error.splitlines()[0] if error else 'unknown reason'}"
-    if status < 0:
-        try:
-            return f"was killed by {signal.Signals(-status).name}"
-        except ValueError:
-            return f"was killed by signal {-status}"
-    return f"ended with status {status}"
+    def _ending(self, part: Part, status: int | None) -> str:
+        """How a process ended, in words."""
+        if status is None:
+            return (
+                f"did not start: {part.last_error.splitlines()[0] if part.last_error else 'unknown reason'}"
+            )
+        if status < 0:
+            try:
+                return f"was killed by {signal.Signals(-status).name}"
+            except ValueError:
+                return f"was killed by signal {-status}"
+        log = self._processes.logs.get(part.name) if self._processes else None
+        last = f" ({log.tail()[-1][:LAST_LINE_CHARACTERS_MAX]})" if status and log and log.tail() else ""
+        return f"ended with status {status}{last}"

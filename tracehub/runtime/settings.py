@@ -1,7 +1,7 @@
 """Every setting, its default and its environment variable (`TRACEHUB_<NAME>`).
 
 `tracehub config` prints this table. Database and Redis addresses also obey the usual names (`DATABASE_URL`,
-`POSTGRES_*`, `DB_*`, `REDIS_*`) for the single processes; `tracehub up` does not (see `from_flags`), so a
+`POSTGRES_*`, `DB_*`, `REDIS_*`) for the single processes; `tracehub up` does not (apps/up/options.py), so a
 stray variable can never make it migrate somebody else's database.
 """
 
@@ -23,37 +23,55 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TRACEHUB_", frozen=True, extra="ignore")
 
-    host: str = Field("127.0.0.1", description="address the backend listens on")
-    port: int = Field(3001, ge=0, le=65535, description="port of HTTP, Socket.IO and the dashboard")
-    data_dir: Path = Field(Path(".tracehub"), description="where `up` keeps databases, buffers and run.json")
-    database_url: str = Field("", description="Postgres; empty: DATABASE_URL, POSTGRES_*, DB_*, localhost")
-    redis_url: str = Field("", description="Redis of the queue; empty: REDIS_URL, REDIS_*, localhost")
-    buffer_redis_url: str = Field("", description="Redis of the producers' buffers; empty: the queue's")
-    insecure: bool = Field(False, description="listen beyond loopback although everything is open")
-    faults: bool = Field(False, description="allow fault injection (POST /metrics/control)")
-    log_level: str = Field("info", description="debug, info, warning or error")
-    log_format: str = Field("auto", description="auto (console on a terminal, else json), json or console")
+    host: str = Field(default="127.0.0.1", description="address the backend listens on")
+    port: int = Field(default=3001, ge=0, le=65535, description="port of HTTP, Socket.IO and the dashboard")
+    data_dir: Path = Field(
+        default=Path(".tracehub"), description="where `up` keeps databases, buffers and run.json"
+    )
+    database_url: str = Field(
+        default="", description="Postgres; empty: DATABASE_URL, POSTGRES_*, DB_*, localhost"
+    )
+    redis_url: str = Field(default="", description="Redis of the queue; empty: REDIS_URL, REDIS_*, localhost")
+    buffer_redis_url: str = Field(
+        default="", description="Redis of the producers' buffers; empty: the queue's"
+    )
+    insecure: bool = Field(default=False, description="listen beyond loopback although everything is open")
+    faults: bool = Field(default=False, description="allow fault injection (POST /metrics/control)")
+    log_level: str = Field(default="info", description="debug, info, warning or error")
+    log_format: str = Field(
+        default="auto", description="auto (console on a terminal, else json), json or console"
+    )
 
-    ack_timeout_s: float = Field(5.0, gt=0, description="longest wait of a request for its commit")
-    receipt_wait_ms: int = Field(500, gt=0, description="a waiter without receipt asks the ledger after this")
-    body_timeout_s: float = Field(15.0, gt=0, description="a request body must arrive within this")
-    queue_entries_max: int = Field(200_000, gt=0, description="entries that may wait before 429")
-    queue_bytes_max: int = Field(256 * MIB, gt=0, description="bytes of jobs that may wait before 429")
-    gap_ranges_max: int = Field(2_000, gt=0, description="gaps of one stream before 429")
-    gap_grace_ms: int = Field(500, ge=0, description="a replay starts this long after its gap was named")
-    epochs_max: int = Field(100, gt=0, description="epochs per service")
-    services_max: int = Field(10_000, gt=0, description="services per tenant")
-    live_entries_per_second_max: int = Field(500, gt=0, description="log:new per second; above: a sample")
-    partition: str = Field("month", pattern="^(month|day)$", description="width of a partition of `logs`")
+    ack_timeout_s: float = Field(default=5.0, gt=0, description="longest wait of a request for its commit")
+    receipt_wait_ms: int = Field(
+        default=500, gt=0, description="a waiter without receipt asks the ledger after this"
+    )
+    body_timeout_s: float = Field(default=15.0, gt=0, description="a request body must arrive within this")
+    queue_entries_max: int = Field(default=200_000, gt=0, description="entries that may wait before 429")
+    queue_bytes_max: int = Field(
+        default=256 * MIB, gt=0, description="bytes of jobs that may wait before 429"
+    )
+    gap_ranges_max: int = Field(default=2_000, gt=0, description="gaps of one stream before 429")
+    gap_grace_ms: int = Field(
+        default=500, ge=0, description="a replay starts this long after its gap was named"
+    )
+    epochs_max: int = Field(default=100, gt=0, description="epochs per service")
+    services_max: int = Field(default=10_000, gt=0, description="services per tenant")
+    live_entries_per_second_max: int = Field(
+        default=500, gt=0, description="log:new per second; above: a sample"
+    )
+    partition: str = Field(
+        default="month", pattern="^(month|day)$", description="width of a partition of `logs`"
+    )
 
-    workers: int = Field(2, ge=0, description="worker processes that `up` starts")
-    sim: int = Field(3, ge=0, description="simulators that `up` starts")
-    sim_rate: float = Field(20.0, gt=0, description="entries per second of each simulator")
-    worker_id: str = Field("", description="name of this worker; empty: host and process id")
-    supervised: bool = Field(False, description="set by `up`: somebody restarts this worker")
-    worker_restart_ms: int = Field(5_000, ge=0, description="a crashed worker comes back after this")
-    group_rows_max: int = Field(5_000, gt=0, description="entries a worker commits together")
-    job_lease_s: int = Field(5, ge=2, description="a dead worker's jobs are free after this")
+    workers: int = Field(default=2, ge=0, description="worker processes that `up` starts")
+    sim: int = Field(default=3, ge=0, description="simulators that `up` starts")
+    sim_rate: float = Field(default=20.0, gt=0, description="entries per second of each simulator")
+    worker_id: str = Field(default="", description="name of this worker; empty: host and process id")
+    supervised: bool = Field(default=False, description="set by `up`: somebody restarts this worker")
+    worker_restart_ms: int = Field(default=5_000, ge=0, description="a crashed worker comes back after this")
+    group_rows_max: int = Field(default=5_000, gt=0, description="entries a worker commits together")
+    job_lease_s: int = Field(default=5, ge=2, description="a dead worker's jobs are free after this")
 
     def database(self, env: Mapping[str, str] = os.environ) -> str:
         """The Postgres address: ours, else the usual names, else localhost."""

@@ -1,0 +1,1 @@
+"""Commands for people: ask and change a running TraceHub over its HTTP interface."""
