@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,13 +35,21 @@ class MemoryBuffer:
     def __init__(self) -> None:
         self.state = State()
         self.now_ms = 0.0
+        self._lock = threading.Lock()
 
     def copy(self) -> State:
         """What a snapshot of Redis would hold now."""
         return copy.deepcopy(self.state)
 
-    def execute(self, command: b.Command[b.R]) -> b.R:  # noqa: PLR0912 - one branch per command
-        """One atomic step; see the command for its answer."""
+    def execute(self, command: b.Command[b.R]) -> b.R:
+        """One atomic step, also among threads; see the command for its answer."""
+        with self._lock:
+            return self._execute(command)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _execute(self, command: b.Command[b.R]) -> b.R:  # noqa: PLR0912 - one branch per command
         answer: Any
         match command:
             case b.Append():

@@ -13,15 +13,29 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from redis.exceptions import RedisError
 
 from tracehub_sdk import buffer, delivery, messages, wire
-from tracehub_sdk.buffer import Numbering, RedisBuffer
+from tracehub_sdk.buffer import Numbering
 from tracehub_sdk.transport import Transport
 from tracehub_sdk.window import Window
 
 log = logging.getLogger("tracehub_sdk")
+
+R = TypeVar("R")
+
+
+class Store(Protocol):
+    """What a sender needs of a buffer: RedisBuffer, or MemoryBuffer in tests."""
+
+    def execute(self, command: buffer.Command[R]) -> R:
+        """Carry out one command; RedisError when the buffer is out of reach."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
 
 Inbox = queue.SimpleQueue[messages.Event | None]
 
@@ -42,7 +56,7 @@ class Sender:
     def __init__(
         self,
         service: str,
-        store: RedisBuffer,
+        store: Store,
         transport: Transport,
         *,
         owner: str,
