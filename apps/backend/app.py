@@ -34,6 +34,7 @@ from tracehub.storage.redis.buffers import RedisBuffers
 from tracehub.storage.redis.connect import open_redis
 from tracehub.storage.redis.listening import listen
 from tracehub.storage.redis.queue import RedisQueue
+from tracehub.storage.redis.workers import Workers
 
 log = structlog.get_logger()
 
@@ -71,7 +72,10 @@ def build(settings: Settings) -> ASGI:
     )
     reading = LedgerReading(pool)
     faults = Faults(redis, queue, reading, now_ms)
-    snapshots = Snapshots(redis, queue, ledger, reading, board=board, faults=faults, clock=now_ms)
+    workers = Workers(redis)
+    snapshots = Snapshots(
+        workers=workers, queue=queue, ledger=ledger, reading=reading, board=board, faults=faults, clock=now_ms
+    )
     backend_id = secrets.token_hex(6)
     submitter = Submitter(
         queue,
@@ -82,7 +86,7 @@ def build(settings: Settings) -> ASGI:
         receipt_wait_s=settings.receipt_wait_ms / 1000,
     )
     live = Live(board, snapshots, now_ms, settings.live_entries_per_second_max)
-    crashes = CrashWatch(redis, queue, now_ms)
+    crashes = CrashWatch(workers, queue, now_ms)
     application.state.context = Context(
         settings, redis, queue, RedisBuffers(buffers), ledger, reading, submitter, faults, board, snapshots,
         Metrics(), now_ms, random_bytes,

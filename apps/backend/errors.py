@@ -50,7 +50,9 @@ def answer(error: e.TraceHubError) -> Response:
     """One of our errors as an HTTP answer."""
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
     shown = error if status != 500 else e.TraceHubError("something went wrong; the server's log says what")
-    message = "a store is not reachable; try again later" if isinstance(error, e.StoreError) else shown.message
+    message = (
+        "a store is not reachable; try again later" if isinstance(error, e.StoreError) else shown.message
+    )
     body: dict[str, Any] = {"code": shown.code, "message": message}
     if error.field is not None:
         body["field"] = error.field
@@ -75,7 +77,9 @@ async def on_http_error(_: Request, error: Exception) -> Response:
     """Handler for Starlette's own errors: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     code = _HTTP_CODES.get(error.status_code, "invalid_request")
-    message = {404: "nothing is here", 405: "this method is not allowed here"}.get(error.status_code, "bad request")
+    message = {404: "nothing is here", 405: "this method is not allowed here"}.get(
+        error.status_code, "bad request"
+    )
     return JSON({"error": {"code": code, "message": message}}, error.status_code, error.headers)
 
 

@@ -6,7 +6,6 @@ A fault with a duration is a key with a time to live, so it ends by itself even 
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.redis import keys
 from tracehub.storage.redis.failures import translated
 from tracehub.storage.redis.queue import RedisQueue
+from tracehub.storage.redis.workers import Workers
 
 log = structlog.get_logger()
 
@@ -40,7 +40,9 @@ class Fault:
 FAULTS = {
     fault.action: fault
     for fault in (
-        Fault("crash_worker", 5, "one worker process ends at once, in the middle of its work, as kill -9 would"),
+        Fault(
+            "crash_worker", 5, "one worker process ends at once, in the middle of its work, as kill -9 would"
+        ),
         Fault("drop_network", 10, "every /ingest is refused with 503 network_dropped"),
         Fault("delay_ack", 30, "every ACK is held back 3 s longer"),
         Fault("flush_queue", 0, "all waiting jobs go, with their bodies and marks; producers make it good"),
@@ -54,6 +56,7 @@ class Faults:
 
     def __init__(self, redis: Redis, queue: RedisQueue, reading: LedgerReading, clock: Clock) -> None:
         self._redis = redis
+        self._workers = Workers(redis)
         self._queue = queue
         self._reading = reading
         self._clock = clock
@@ -67,7 +70,12 @@ class Faults:
         """What is on, as `sim:control` tells it."""
         now = self._clock()
         return [
-            {"action": action, "active": True, "until": iso(until), "parameters": {"what": FAULTS[action].what}}
+            {
+                "action": action,
+                "active": True,
+                "until": iso(until),
+                "parameters": {"what": FAULTS[action].what},
+            }
             for action, until in sorted(self._until_ms.items())
             if until > now
         ]
@@ -124,17 +132,13 @@ class Faults:
         return told
 
     async def _crash_worker(self) -> str:
-        with translated():
-            records = [json.loads(raw) for raw in (await self._redis.hvals(keys.WORKERS))]
-            alive = [w for w in records if await self._redis.exists(keys.heartbeat(w["id"]))]
-            if not alive:
-                raise Conflict("no worker is running")
-            # The busy one: a crash is worth watching in the middle of work.
-            victim = max(alive, key=lambda w: (w.get("status") == "busy", w["at"]))
-            await self._redis.publish(
-                keys.WORKER_CONTROL_CHANNEL, json.dumps({"action": "crash", "worker": victim["id"]})
-            )
-        return str(victim["id"])
+        beating = await self._workers.beating()
+        if not beating:
+            raise Conflict("no worker is running")
+        # The busy one: a crash is worth watching in the middle of work.
+        victim = max(beating, key=lambda w: (w.status == "busy", w.at))
+        await self._workers.crash(victim.id)
+        return victim.id
 
     async def _reset(self) -> None:
         with translated():

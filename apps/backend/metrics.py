@@ -15,7 +15,7 @@ TABLE = (
     ("tracehub_ack_seconds", "seconds", "from the request to its answer", "workers or Postgres are slow"),
     ("tracehub_queue_entries", "entries", "waiting or running, by queue", "workers are too few or down"),
     ("tracehub_queue_oldest_seconds", "seconds", "age of the oldest job, by queue", "workers are down or stuck"),
-    ("tracehub_dead_letters", "entries", "set aside: conflicts and what the store refuses", "look at GET /dead-letters"),
+    ("tracehub_dead_letters", "entries", "set aside: conflicts, refused entries", "look at GET /dead-letters"),
     ("tracehub_stored_entries", "entries", "received in the ledger", "traffic"),
     ("tracehub_lost_entries", "entries", "signed off as lost", "producers lose their buffers"),
     ("tracehub_duplicate_entries", "entries", "turned away as duplicates", "producers resend: ACKs come late"),
@@ -41,11 +41,13 @@ class Metrics:
             "tracehub_requests", _HELP["tracehub_requests_total"], ["route", "status"], registry=self.registry
         )
         self.ack = Histogram(
-            "tracehub_ack_seconds", _HELP["tracehub_ack_seconds"], buckets=ACK_BUCKETS_S, registry=self.registry
+            "tracehub_ack_seconds",
+            _HELP["tracehub_ack_seconds"],
+            buckets=ACK_BUCKETS_S,
+            registry=self.registry,
         )
         self._gauges = {
-            name: Gauge(name, _HELP[name], _labels(name), registry=self.registry)
-            for name, *_ in TABLE[3:]
+            name: Gauge(name, _HELP[name], _labels(name), registry=self.registry) for name, *_ in TABLE[3:]
         }
 
     def render(self, snapshot: dict[str, Any] | None) -> bytes:

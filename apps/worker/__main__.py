@@ -19,9 +19,10 @@ from redis.asyncio import Redis
 
 from apps.worker.arq_worker import QueueWorker
 from apps.worker.committer import Committer
-from apps.worker.heartbeat import Heartbeat, crash_on_demand, is_alive
+from apps.worker.heartbeat import beat, crash_on_demand
 from apps.worker.jobs import Parts, replay_job, schedule_replays, store_job, supersede_epochs, sweep_marks
 from apps.worker.publisher import Publisher
+from tracehub.protocol.errors import TraceHubError
 from tracehub.runtime import logging as logs
 from tracehub.runtime.clock import now_ms
 from tracehub.runtime.settings import Settings
@@ -34,6 +35,7 @@ from tracehub.storage.redis.connect import open_redis
 from tracehub.storage.redis.jobs import REPLAY, STORE
 from tracehub.storage.redis.listening import listen
 from tracehub.storage.redis.queue import RedisQueue
+from tracehub.storage.redis.workers import WorkerRecord, Workers
 
 log = structlog.get_logger()
 
@@ -49,10 +51,7 @@ async def run(settings: Settings) -> None:
     redis = open_redis(settings.redis())
     ears = open_redis(settings.redis(), timeout_s=None)
     buffers_redis = open_redis(settings.buffer_redis())
-
-    async def alive(holder: str, holder_incarnation: str) -> bool:
-        return await is_alive(redis, holder, holder_incarnation)
-
+    workers = Workers(redis)
     application = worker_application(worker_id, incarnation)
     pool = open_pool(settings.database(), application)
     await pool  # opens no connection yet: Postgres may come later
@@ -63,7 +62,7 @@ async def run(settings: Settings) -> None:
         epochs_max=settings.epochs_max,
         services_max=settings.services_max,
         gap_grace_ms=settings.gap_grace_ms,
-        watch=LockWatch(alive),
+        watch=LockWatch(workers.is_alive),
     )
     publisher = Publisher(queue, worker_id, settings.live_entries_per_second_max)
     committer = Committer(
@@ -79,17 +78,13 @@ async def run(settings: Settings) -> None:
         settings.gap_ranges_max,
     )  # fmt: skip
     logs_worker, retry_worker = _queue_workers(redis, parts, worker_id, settings.job_lease_s)
-    heartbeat = Heartbeat(
-        redis,
-        worker_id,
-        incarnation,
-        lambda: {
-            "jobsDone": committer.jobs_done,
-            "status": "busy" if committer.busy else "idle",
-            "supervised": settings.supervised,
-            "restartMs": settings.worker_restart_ms,
-        },
-    )
+
+    def describe() -> WorkerRecord:
+        status = "busy" if committer.busy else "idle"
+        return WorkerRecord(
+            worker_id, incarnation, now_ms(), committer.jobs_done, status, settings.supervised,
+            settings.worker_restart_ms,
+        )  # fmt: skip
 
     def wake_all() -> None:
         logs_worker.wake()
@@ -97,7 +92,7 @@ async def run(settings: Settings) -> None:
 
     background = [
         asyncio.create_task(committer.run()),
-        asyncio.create_task(heartbeat.run()),
+        asyncio.create_task(beat(workers, describe)),
         asyncio.create_task(
             listen(
                 ears,
@@ -122,7 +117,8 @@ async def run(settings: Settings) -> None:
     for task in (*background, *working, ended):
         task.cancel()
     results = await asyncio.gather(*background, *working, return_exceptions=True)
-    await heartbeat.say_goodbye()
+    with contextlib.suppress(TraceHubError):
+        await workers.goodbye(worker_id)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(pool.close(), 5)
     for client in (redis, ears, buffers_redis):

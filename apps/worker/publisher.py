@@ -64,7 +64,9 @@ class Publisher:
         for stream, completed in stored.completed:
             await self.replay_completed(stream, completed)
 
-    async def replay_completed(self, stream: StreamKey, done: CompletedReplay, count: int | None = None) -> None:
+    async def replay_completed(
+        self, stream: StreamKey, done: CompletedReplay, count: int | None = None
+    ) -> None:
         """A replay request has nothing left to do."""
         await self._tell(
             "replay:completed",

@@ -52,7 +52,7 @@ async def look_into(buffers: Buffers, tenant_id: str, service: str) -> Buffered:
 
 
 async def prove(
-    ledger: ProofLedger, buffers: Buffers, queue: Queue, tenant_id: str, service: str | None = None
+    ledger: ProofLedger, buffers: Buffers, queue: Queue, *, tenant_id: str, service: str | None = None
 ) -> dict[str, Any]:
     """The proof of a tenant, or of one service: `{balanced, totals, streams, epochBreaks}`."""
     names = sorted({row["service"] for row in await ledger.proof(tenant_id, service)})
@@ -87,7 +87,9 @@ async def prove(
     }  # fmt: skip
 
 
-def _balance(row: dict[str, Any], counts: dict[str, Any], look: Buffered, in_flight_highest: int) -> dict[str, Any]:
+def _balance(
+    row: dict[str, Any], counts: dict[str, Any], look: Buffered, in_flight_highest: int
+) -> dict[str, Any]:
     next_seq = look.meta.next or 1
     produced = max(next_seq - 1, counts["highest"], in_flight_highest)
     if row["service"].startswith("@"):

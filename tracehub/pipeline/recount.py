@@ -19,16 +19,13 @@ async def recount(ledger: Ledger, queue: Queue, request: Request) -> Outcome | N
     state = await ledger.state(request.stream, EMPTY)
     if state is None:
         return None
-    if request.ranges and await ledger.unresolved(state.stream_id, request.ranges, EMPTY):
-        return None
-    if not request.entries and any(
-        await ledger.unresolved(state.stream_id, ((first, last),), EMPTY) for first, last, _ in request.lost
-    ):
+    given_up = r.normalise((first, last) for first, last, _ in request.lost)
+    if await ledger.unresolved(state.stream_id, r.union(request.ranges, given_up), EMPTY):
         return None
     stored = await ledger.stored(state.stream_id, request.ranges)
-    verdict = judge(
-        [request], [request.ranges], {request.stream: stored}, {request.stream: request.ranges}
-    )[0]
+    verdict = judge([request], [request.ranges], {request.stream: stored}, {request.stream: request.ranges})[
+        0
+    ]
     in_flight = in_flight_by_stream(marks, {request.stream: state.stream_id}).get(state.stream_id, EMPTY)
     state = await ledger.state(request.stream, r.subtract(in_flight, request.ranges)) or state
     return Outcome(

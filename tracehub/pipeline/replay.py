@@ -131,7 +131,7 @@ async def _look(buffers: Buffers, stream: StreamKey, rest: Ranges, now_ms: int) 
             at = first
             while at <= last:
                 meta, members = await buffers.read(
-                    stream.tenant_id, stream.numbering, at, last, REPLAY_SLICE_ENTRIES
+                    stream.tenant_id, stream.numbering, (at, last), REPLAY_SLICE_ENTRIES
                 )
                 if meta.epoch is None or meta.entries == 0:
                     return Look({}, "the buffer is empty" if meta.epoch is not None else "there is no buffer")

@@ -11,7 +11,9 @@ class TraceHubError(Exception):
 
     code = "internal"
 
-    def __init__(self, message: str = "", *, field: str | None = None, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, field: str | None = None, retry_after_s: int | None = None
+    ) -> None:
         self.message = message or (type(self).__doc__ or "").strip()
         self.field = field
         self.retry_after_s = retry_after_s

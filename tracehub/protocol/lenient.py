@@ -36,7 +36,7 @@ from tracehub.protocol.messages import Entry
 from tracehub.protocol.severity import number_of
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_SERVICE = re.compile(r"[A-Za-z0-9._:/-]{1,%d}" % SERVICE_CHARS_MAX)
+_SERVICE = re.compile(rf"[A-Za-z0-9._:/-]{{1,{SERVICE_CHARS_MAX}}}")
 _ENTRY_KEYS = frozenset(("seq", "level", "message", "ts", "attrs", *TEXT_CHARS_MAX))
 _decode_time = msgspec.json.Decoder(datetime).decode
 

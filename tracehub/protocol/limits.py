@@ -5,6 +5,7 @@ Sources: ingest.md §2–§5 and log-service.md §3. What an operator may change
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 SEQ_MAX: Final = 2**53 - 1
@@ -56,4 +57,4 @@ assert JOB_BYTES_TARGET <= BODY_BYTES_MAX
 # A reply that names fewer gaps than one batch can make would leave the producer guessing.
 assert MISSING_NAMED_MAX <= BATCH_ENTRIES_MAX
 # Attempts must lie behind one another, or two of them could be one look at the buffer.
-assert all(a < b for a, b in zip(REPLAY_ATTEMPTS_MS, REPLAY_ATTEMPTS_MS[1:], strict=False))
+assert all(a < b for a, b in pairwise(REPLAY_ATTEMPTS_MS))

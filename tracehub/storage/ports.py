@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from tracehub.protocol.ack import StreamState
 from tracehub.protocol.messages import Entry, Job, Mark, Receipt, Request, StreamKey
-from tracehub.protocol.ranges import EMPTY, Ranges, union
+from tracehub.protocol.ranges import EMPTY, Range, Ranges, union
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,9 @@ class Ledger(Protocol):
     async def due_replays(self, stream_id: int, now_ms: int) -> list[ReplayTask]:
         """Open requests of a stream whose next attempt is due; they become `running`."""
 
-    async def note_attempt(self, task_id: int, *, found: int, inserted: int, missed: bool, error: str | None,
-                           next_ms: int) -> None:
+    async def note_attempt(
+        self, task_id: int, *, found: int, inserted: int, missed: bool, error: str | None, next_ms: int
+    ) -> None:
         """Write down what an attempt saw, and when the next is due."""
 
     async def unresolved(self, stream_id: int, ranges: Ranges, in_flight: Ranges) -> Ranges:
@@ -156,8 +157,16 @@ class Ledger(Protocol):
     async def superseded(self) -> list[tuple[StreamKey, int, int]]:
         """(stream, its id, highest number) of older epochs with gaps whose successor said where it starts."""
 
-    async def sign_off(self, stream_id: int, ranges: Ranges, in_flight: Ranges, *, reason: str, by: str,
-                       note: str | None = None) -> tuple[int, list[CompletedReplay]]:
+    async def sign_off(
+        self,
+        stream_id: int,
+        ranges: Ranges,
+        in_flight: Ranges,
+        *,
+        reason: str,
+        by: str,
+        note: str | None = None,
+    ) -> tuple[int, list[CompletedReplay]]:
         """Lock the row and sign off as lost what is unresolved of these ranges; how many numbers that were."""
 
 
@@ -191,9 +200,9 @@ class Buffers(Protocol):
     """The producers' buffers. Raises `Transient` when they are out of reach."""
 
     async def read(
-        self, tenant_id: str, service: str, first: int, last: int, most: int
+        self, tenant_id: str, service: str, span: Range, most: int
     ) -> tuple[BufferMeta, list[bytes]]:
-        """Meta and up to `most` members with first <= seq <= last, ascending, in one MULTI."""
+        """Meta and up to `most` members with span[0] <= seq <= span[1], ascending, in one MULTI."""
 
     async def numbers(self, tenant_id: str, service: str) -> tuple[BufferMeta, Ranges]:
         """Meta, and which numbers are buffered."""

@@ -39,7 +39,11 @@ async def proof(request: Request) -> Response:
     ctx = context(request)
     return JSON(
         await prove(
-            ctx.reading, ctx.buffers, ctx.queue, tenant_of(request), request.query_params.get("service") or None
+            ctx.reading,
+            ctx.buffers,
+            ctx.queue,
+            tenant_of(request),
+            request.query_params.get("service") or None,
         )
     )
 

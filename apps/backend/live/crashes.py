@@ -6,29 +6,24 @@ Every backend watches; a key in Redis lets one of them speak.
 from __future__ import annotations
 
 import asyncio
-import json
-
-from redis.asyncio import Redis
 
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.logentry import iso
 from tracehub.protocol.messages import decode_live
 from tracehub.runtime.clock import Clock
-from tracehub.storage.redis import keys
-from tracehub.storage.redis.failures import translated
 from tracehub.storage.redis.queue import RedisQueue
+from tracehub.storage.redis.workers import Workers
 
 LOOK_S = 1.0
 MISSED_MS = 4_000
 FORGET_MS = 3_600_000
-TOLD_TTL_MS = 60_000
 
 
 class CrashWatch:
     """Looks at heartbeats once a second."""
 
-    def __init__(self, redis: Redis, queue: RedisQueue, clock: Clock) -> None:
-        self._redis = redis
+    def __init__(self, workers: Workers, queue: RedisQueue, clock: Clock) -> None:
+        self._workers = workers
         self._queue = queue
         self._clock = clock
         self._down_since: dict[str, int] = {}
@@ -54,30 +49,22 @@ class CrashWatch:
                 continue
 
     async def _look(self) -> None:
-        with translated():
-            records = [json.loads(raw) for raw in await self._redis.hvals(keys.WORKERS)]
         now = self._clock()
-        for record in records:
-            worker, at = record["id"], record["at"]
+        for record in await self._workers.records():
+            worker, at = record.id, record.at
             if now - at > FORGET_MS:
-                with translated():
-                    await self._redis.hdel(keys.WORKERS, worker)
+                await self._workers.goodbye(worker)
             elif now - at > MISSED_MS:
                 if worker not in self._down_since and worker not in self._told_by_others:
                     self._down_since[worker] = at
-                    if await self._may_speak(worker, "crashed", at):
-                        recovers = record.get("restartMs") if record.get("supervised") else None
+                    if await self._workers.may_speak("crashed", worker, at):
+                        recovers = record.restart_ms if record.supervised else None
                         await self._queue.publish(
                             "worker:crashed", {"worker": worker, "at": iso(now), "recoversInMs": recovers}
                         )
             elif worker in self._down_since:
                 down_ms = at - self._down_since.pop(worker)
-                if await self._may_speak(worker, "recovered", at // 10_000):
+                if await self._workers.may_speak("recovered", worker, at // 10_000):
                     await self._queue.publish(
                         "worker:recovered", {"worker": worker, "at": iso(now), "downMs": down_ms}
                     )
-
-    async def _may_speak(self, worker: str, what: str, moment: int) -> bool:
-        with translated():
-            key = keys.told(worker, what, moment)
-            return bool(await self._redis.set(key, b"1", nx=True, px=TOLD_TTL_MS))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
-
-from redis.asyncio import Redis
 
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
@@ -19,12 +17,11 @@ from tracehub.runtime.clock import Clock, monotonic_s
 from tracehub.storage.ports import Ledger
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.redis import keys
-from tracehub.storage.redis.failures import translated
 from tracehub.storage.redis.queue import Depth, RedisQueue
+from tracehub.storage.redis.workers import ALIVE_MS, Workers
 
 SILENT_MS = 60_000
 CACHE_S = 1.0
-MISSED_MS = 3_000
 SNAPSHOT_SERVICES_MAX = 200
 
 
@@ -32,10 +29,12 @@ class Snapshots:
     """Makes snapshots; asked by many at once, it looks once a second."""
 
     def __init__(
-        self, redis: Redis, queue: RedisQueue, ledger: Ledger, reading: LedgerReading, *, board: Board,
+        self,
+        *,
+        workers: Workers, queue: RedisQueue, ledger: Ledger, reading: LedgerReading, board: Board,
         faults: Faults, clock: Clock,
     ) -> None:  # fmt: skip
-        self._redis = redis
+        self._workers = workers
         self._queue = queue
         self._ledger = ledger
         self._reading = reading
@@ -91,20 +90,18 @@ class Snapshots:
     async def workers(self) -> list[dict[str, Any]]:
         """Every worker that did not say goodbye. `status`: idle, busy or dead."""
         now = self._clock()
-        with translated():
-            records = [json.loads(raw) for raw in await self._redis.hvals(keys.WORKERS)]
         return [
             {
-                "id": w["id"],
-                "status": "dead" if now - w["at"] > MISSED_MS else w.get("status", "idle"),
-                "lastHeartbeat": iso(w["at"]),
-                "jobsDone": w.get("jobsDone", 0),
+                "id": w.id,
+                "status": "dead" if now - w.at > ALIVE_MS else w.status,
+                "lastHeartbeat": iso(w.at),
+                "jobsDone": w.jobs_done,
             }
-            for w in sorted(records, key=lambda w: str(w["id"]))
+            for w in await self._workers.records()
         ]
 
     async def services(
-        self, tenant_id: str, *, marks: dict[str, Mark] | Any = None, limit: int | None = None
+        self, tenant_id: str, *, marks: Mapping[str, Mark] | None = None, limit: int | None = None
     ) -> list[dict[str, Any]]:
         """GET /services."""
         if marks is None:
@@ -117,7 +114,11 @@ class Snapshots:
         return sorted(described, key=lambda s: str(s["service"]))
 
     async def _service(
-        self, tenant_id: str, row: dict[str, Any], flying: dict[StreamKey, Ranges], since: dict[StreamKey, int]
+        self,
+        tenant_id: str,
+        row: dict[str, Any],
+        flying: dict[StreamKey, Ranges],
+        since: dict[StreamKey, int],
     ) -> dict[str, Any]:
         now = self._clock()
         stream = StreamKey(tenant_id, row["service"], row["epoch"])
@@ -169,7 +170,7 @@ async def ack_of(
     }
 
 
-def _in_flight(marks: dict[str, Mark]) -> tuple[dict[StreamKey, Ranges], dict[StreamKey, int]]:
+def _in_flight(marks: Mapping[str, Mark]) -> tuple[dict[StreamKey, Ranges], dict[StreamKey, int]]:
     flying: dict[StreamKey, list[Ranges]] = {}
     since: dict[StreamKey, int] = {}
     for mark in marks.values():

@@ -8,8 +8,10 @@ WORKER_PREFIX = "tracehub-worker:"
 
 
 def open_pool(url: str, application: str, *, least: int = 0, most: int = 8) -> asyncpg.Pool:
-    """A pool for one process (await it before use), which need not find Postgres up. `application` shows in pg_stat_activity;
-    workers put their incarnation there."""
+    """A pool for one process; await it before use. Postgres need not be up yet.
+
+    `application` shows in pg_stat_activity; workers put their incarnation there.
+    """
     return asyncpg.create_pool(
         url,
         min_size=least,
@@ -39,4 +41,3 @@ def parse_worker_application(name: str) -> tuple[str, str] | None:
         return None
     worker_id, _, incarnation = name.removeprefix(WORKER_PREFIX).rpartition(":")
     return (worker_id, incarnation) if worker_id else None
-

@@ -80,7 +80,7 @@ class PostgresLedger:
     ) -> list[StreamKey]:
         allowed: list[StreamKey] = []
         for stream in streams:
-            row = await connection.fetchrow(SQL.count_epochs, stream.tenant_id, stream.numbering)
+            row = (await connection.fetch(SQL.count_epochs, stream.tenant_id, stream.numbering))[0]
             epochs = row["epochs"] + sum(s.numbering == stream.numbering for s in allowed)
             services = row["services"] + len({s.numbering for s in allowed})
             if stream.numbering.startswith("@") or (
@@ -159,9 +159,7 @@ class PostgresLedger:
     ) -> None:
         """See ports.Ledger."""
         with translated():
-            await self._pool.execute(
-                SQL.note_attempt, task_id, found, inserted, int(missed), error, next_ms
-            )
+            await self._pool.execute(SQL.note_attempt, task_id, found, inserted, int(missed), error, next_ms)
 
     async def unresolved(self, stream_id: int, ranges: Ranges, in_flight: Ranges) -> Ranges:
         """See ports.Ledger."""
@@ -186,18 +184,29 @@ class PostgresLedger:
         with translated():
             rows = await self._pool.fetch(SQL.superseded_streams)
         return [
-            (StreamKey(str(row["tenant_id"]), row["numbering"], row["epoch"]), row["stream_id"], row["highest"])
+            (
+                StreamKey(str(row["tenant_id"]), row["numbering"], row["epoch"]),
+                row["stream_id"],
+                row["highest"],
+            )
             for row in rows
         ]
 
     async def sign_off(
-        self, stream_id: int, ranges: Ranges, in_flight: Ranges, *, reason: str, by: str, note: str | None = None
+        self,
+        stream_id: int,
+        ranges: Ranges,
+        in_flight: Ranges,
+        *,
+        reason: str,
+        by: str,
+        note: str | None = None,
     ) -> tuple[int, list[CompletedReplay]]:
         """See ports.Ledger."""
         with translated():
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(SQL.lock_stream, stream_id)
-                count = await lose(connection, stream_id, ranges, in_flight, (reason, note, by))
+                count = await lose(connection, stream_id, ranges, in_flight, signed=(reason, note, by))
                 return count, await complete(connection, stream_id)
 
 

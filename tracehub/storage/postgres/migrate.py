@@ -76,7 +76,8 @@ async def _migrate(connection: asyncpg.Connection, steps: list[Migration]) -> li
     ours = await connection.fetchval("select to_regclass('tracehub_migrations') is not null")
     if not ours:
         tables = await connection.fetchval(
-            "select count(*) from pg_class where relkind in ('r', 'p', 'v', 'm') and relnamespace = 'public'::regnamespace"
+            "select count(*) from pg_class where relkind in ('r', 'p', 'v', 'm')"
+            " and relnamespace = 'public'::regnamespace"
         )
         if tables:
             raise MigrationRefused(

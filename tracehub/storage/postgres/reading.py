@@ -77,7 +77,7 @@ class LedgerReading:
         return await self._fetch(SQL.proof, tenant_id, service)
 
     async def proof_of_buffer(self, stream_id: int, buffered: Ranges, in_flight: Ranges) -> dict[str, Any]:
-        """One stream: buffered numbers that the ledger does not know, in-flight ones beside them, its counts."""
+        """One stream: its counts, and what of the buffered and in-flight numbers it does not know."""
         rows = await self._fetch(SQL.proof_of_buffer, stream_id, to_text(buffered), to_text(in_flight))
         return rows[0]
 

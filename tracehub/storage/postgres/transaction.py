@@ -6,8 +6,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-import asyncpg
-
 from tracehub.protocol import ranges as r
 from tracehub.protocol.ack import Gaps, StreamState
 from tracehub.protocol.errors import Transient
@@ -105,15 +103,13 @@ class PostgresTransaction:
             spared = r.union(in_flight[stream_id], change.fresh)
             if change.found:
                 await self._connection.execute(SQL.find_losses, stream_id, to_text(change.found))
-                await self._connection.execute(
-                    SQL.drop_found_dead_letters, stream_id, to_text(change.found)
-                )
+                await self._connection.execute(SQL.drop_found_dead_letters, stream_id, to_text(change.found))
             for first, last, note in change.lost:
-                signature = ("producer", note, "producer")
-                await lose(self._connection, stream_id, ((first, last),), spared, signature)
+                signed = ("producer", note, "producer")
+                await lose(self._connection, stream_id, ((first, last),), spared, signed=signed)
             if change.start is not None and change.start > 1:
                 below = ((1, change.start - 1),)
-                await lose(self._connection, stream_id, below, spared, ("start", None, "producer"))
+                await lose(self._connection, stream_id, below, spared, signed=("start", None, "producer"))
             if change.dead:
                 await self._connection.execute(
                     SQL.insert_losses, stream_id, to_text(change.dead), "dead_letter", None, "worker"
@@ -141,12 +137,16 @@ async def lose(
     stream_id: int,
     ranges: Ranges,
     in_flight: Ranges,
-    signature: tuple[str, str | None, str],
+    *,
+    signed: tuple[str, str | None, str],
 ) -> int:
-    """Sign off what of these ranges is unresolved; the caller holds the row. Returns how many numbers."""
+    """Sign off what of these ranges is unresolved; the caller holds the row. Returns how many numbers.
+
+    `signed`: reason, note and by whom.
+    """
     gone = from_text(await connection.fetchval(SQL.sign_off, stream_id, to_text(ranges), to_text(in_flight)))
     if gone:
-        reason, note, by = signature
+        reason, note, by = signed
         await connection.execute(SQL.insert_losses, stream_id, to_text(gone), reason, note, by)
     return r.count(gone)
 
@@ -155,7 +155,9 @@ async def stored_rows(connection: Connection, stream_id: int, numbers: Ranges) -
     """What duplicates are compared with."""
     rows = await connection.fetch(SQL.stored_rows, stream_id, list(r.numbers(numbers)))
     return {
-        row["seq"]: StoredRow(row["id"].bytes, row["level"], row["message"], round(row["ts"].timestamp() * 1000))
+        row["seq"]: StoredRow(
+            row["id"].bytes, row["level"], row["message"], round(row["ts"].timestamp() * 1000)
+        )
         for row in rows
     }
 

@@ -19,14 +19,14 @@ class RedisBuffers:
         self.redis = redis
 
     async def read(
-        self, tenant_id: str, service: str, first: int, last: int, most: int
+        self, tenant_id: str, service: str, span: Range, most: int
     ) -> tuple[BufferMeta, list[bytes]]:
         """See ports.Buffers."""
         with translated():
             async with self.redis.pipeline(transaction=True) as pipe:
                 pipe.hgetall(keys.producer_meta(tenant_id, service))
                 pipe.zcard(keys.producer_buffer(tenant_id, service))
-                pipe.zrangebyscore(keys.producer_buffer(tenant_id, service), first, last, start=0, num=most)
+                pipe.zrangebyscore(keys.producer_buffer(tenant_id, service), *span, start=0, num=most)
                 meta, size, members = await pipe.execute()
         return _meta(meta, size), members
 

@@ -11,7 +11,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError
 def open_redis(url: str, *, retries: int = 3, timeout_s: float | None = 5.0) -> Redis:
     """A client with its own pool. A broken connection is tried again a few times within about half a second;
     a command may then run twice, so everything that counts is a script that can bear it."""
-    return Redis.from_url(
+    client: Redis = Redis.from_url(
         url,
         socket_connect_timeout=5.0,
         socket_timeout=timeout_s,
@@ -20,3 +20,4 @@ def open_redis(url: str, *, retries: int = 3, timeout_s: float | None = 5.0) -> 
         retry=Retry(ExponentialBackoff(cap=0.25, base=0.02), retries),
         retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
     )
+    return client

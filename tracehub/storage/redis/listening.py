@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
@@ -18,8 +19,11 @@ RECONNECT_S = 0.2
 async def listen(
     redis: Redis, handlers: Mapping[str, Handler], on_connect: Callable[[], None] | None = None
 ) -> None:
-    """Subscribe and hand on messages until cancelled. `on_connect` runs after every (re)subscription, for what
-    was said in between was not heard. A handler that fails is logged; it never ends the listening."""
+    """Subscribe and hand on messages until cancelled.
+
+    `on_connect` runs after every (re)subscription: what was said in between was not heard. A handler that
+    fails is logged; it never ends the listening.
+    """
     while True:
         pubsub = redis.pubsub(ignore_subscribe_messages=False)
         try:
@@ -49,7 +53,5 @@ async def _handle(handler: Handler, data: bytes) -> None:
 
 
 async def _close(pubsub: object) -> None:
-    try:
+    with contextlib.suppress(RedisError, OSError):
         await pubsub.aclose()  # type: ignore[attr-defined]
-    except (RedisError, OSError):
-        pass
