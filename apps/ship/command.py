@@ -53,9 +53,9 @@ def ship(  # noqa: PLR0917 - the options of a command line
 ) -> None:
     """Ship log FILEs: every line once, its sequence number the line number.
 
-    Run it again at any time: it goes on where it stopped. Each file has a numbering (epoch) of its own within
-    the service, known by its first line and its inode, so rotated and truncated files are told apart. Time and
-    level are recognised; the line itself is kept whole. Exit status: 0 all acknowledged, 1 not all, 2 usage.
+    Run it again at any time: it goes on where it stopped. Each file has a numbering (epoch) of its own
+    within the service, known by its first line and its inode, so rotated and truncated files are told apart.
+    Time and level are recognised, the line is kept whole. Exit status: 0 all acknowledged, 1 not, 2 usage.
     """
     for file in files:
         if not follow and not file.is_file():

@@ -17,7 +17,7 @@ TEXTS = ("level", "message", "request_id", "trace_id", "span_id", "user_id", "ca
 LENGTHS = {"trace_id": 64, "request_id": 64, "span_id": 32, "user_id": 128, "source": 255, "host": 255}
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer
+class Refusal(Exception):
     """An answer that is not 2xx."""
 
     def __init__(self, status: int, code: str, field_: str = "", retry_after: float | None = None) -> None:

@@ -32,6 +32,7 @@ class Desk:
         self.store = MemoryBuffer()
         self.window = Window(**options)
         self.now = 1000.0
+        self.tokens = 0
         self.sends: list[m.Send] = []
         self.probes: list[m.Probe] = []
         self.other: list[m.Action] = []
@@ -42,8 +43,8 @@ class Desk:
     def append(self, entries: int) -> None:
         for begin in range(0, entries, 500):
             tails = [f'"message":"m{i}"}}' for i in range(begin, min(entries, begin + 500))]
-            token = str(random.random())
-            self.store.execute(b.Append(tails, "i", token, EPOCH))
+            self.tokens += 1
+            self.store.execute(b.Append(tails, "i", str(self.tokens), EPOCH))
 
     def feed(self, event: m.Event, random_: float = 0.5) -> None:
         actions = self.window.handle(event, self.now, random_)
@@ -482,7 +483,7 @@ class World:
         assert self.promised <= set(self.server.messages("s"))
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_nothing_is_lost_or_stored_twice(seed: int) -> None:
     """With a durable buffer: no conflict, one epoch, every promised entry stored exactly once."""
     world = World(seed, older=False)
@@ -494,7 +495,7 @@ def test_nothing_is_lost_or_stored_twice(seed: int) -> None:
     assert len({epoch for _, epoch in world.server.streams}) <= 1
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_older_buffers_lose_nothing_that_they_hold(seed: int) -> None:
     """The buffer comes back older or empty: what it holds, and what is stored, stays."""
     world = World(1000 + seed, older=True)

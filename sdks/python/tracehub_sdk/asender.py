@@ -42,6 +42,7 @@ class AsyncSender:
         self._owner = owner
         self._settle = settle
         self._pace = delivery.Pace()
+        self._random = random.Random()  # noqa: S311 - jitter
         self._inbox: asyncio.Queue[messages.Event | None] = asyncio.Queue()
         self._requests: set[asyncio.Task[None]] = set()
         self._woken = False
@@ -84,7 +85,7 @@ class AsyncSender:
                 await self._lost_buffer(error)
             except Exception:  # a mistake of ours must neither end the host nor the sending
                 log.exception("the sender of %s stumbled and goes on", self._service)
-                self.window.handle(messages.BufferLost(), monotonic_ms(), random.random())  # noqa: S311
+                self.window.handle(messages.BufferLost(), monotonic_ms(), self._random.random())
                 await asyncio.sleep(1)
 
     async def _turn(self) -> None:
@@ -156,7 +157,7 @@ class AsyncSender:
         self.last_error = f"{type(error).__name__}: {error}"
         self._pace.leased_ms = monotonic_ms() - delivery.LEASE_RENEW_MS + delivery.SETTLE_RETRY_MS
         self.leading = False
-        self.window.handle(messages.BufferLost(), monotonic_ms(), random.random())  # noqa: S311
+        self.window.handle(messages.BufferLost(), monotonic_ms(), self._random.random())
         await self._next_event(True)
 
     async def _ask(self, job: messages.Send | messages.Probe) -> None:

@@ -38,6 +38,8 @@ class Ticket:
     state: Literal["waiting", "stored", "dropped"] = "waiting"
     first: int = 0
     """Number of the first of them once `stored`; 0 when it is not known."""
+    abandoned: bool = False
+    """Nobody waits for it any more: dropped if the buffer refuses it."""
 
 
 @dataclass(slots=True)
@@ -134,7 +136,11 @@ class Backlog:
             return
         self._observe(answer.numbering, answer)
         if answer.status != "ok":
-            self._waiting.extendleft(reversed(tickets))
+            self._waiting.extendleft(ticket for ticket in reversed(tickets) if not ticket.abandoned)
+            for ticket in tickets:
+                if ticket.abandoned:
+                    self._entries -= len(ticket.tails)
+                    self._drop(ticket)
             self._skip += command.skip
             return
         first = answer.first
@@ -171,7 +177,8 @@ class Backlog:
             self.remembered = cut(self.remembered, [(0, now.start - 1)])
 
     def give_up(self, ticket: Ticket) -> None:
-        """Nobody waits for this ticket any more: dropped, unless it is being written."""
+        """Nobody waits for this ticket any more: dropped, unless it is just being written."""
+        ticket.abandoned = True
         if ticket.state == "waiting" and ticket in self._waiting:
             self._waiting.remove(ticket)
             self._entries -= len(ticket.tails)

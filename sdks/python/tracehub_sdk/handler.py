@@ -72,7 +72,7 @@ class TraceHubHandler(logging.Handler):
 
     def filter(self, record: logging.LogRecord) -> Any:
         """Our own records, and records made while we deliver one, would go round in circles."""
-        own = record.name.split(".", 1)[0] in ("tracehub_sdk", "redis")
+        own = str(record.name).split(".", 1)[0] in ("tracehub_sdk", "redis")
         return False if own or getattr(self._busy, "now", False) else super().filter(record)
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -73,6 +73,7 @@ class Sender:
         self._owner = owner
         self._settle = settle
         self._pace = delivery.Pace()
+        self._random = random.Random()  # noqa: S311 - jitter
         self._inbox: Inbox = queue.SimpleQueue()
         self._jobs: queue.SimpleQueue[messages.Send | messages.Probe | None] = queue.SimpleQueue()
         self._stopping = False
@@ -204,7 +205,7 @@ class Sender:
         log.debug("%s: the buffer is out of reach: %s", self._service, error)
         self._pace.leased_ms = monotonic_ms() - delivery.LEASE_RENEW_MS + delivery.SETTLE_RETRY_MS
         self.leading = False
-        self.window.handle(messages.BufferLost(), monotonic_ms(), random.random())  # noqa: S311
+        self.window.handle(messages.BufferLost(), monotonic_ms(), self._random.random())
         if not self._stopping:
             self._next_event(True)
 
