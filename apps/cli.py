@@ -139,14 +139,15 @@ def migrate() -> None:
 @app.command(rich_help_panel=OPERATE)
 def verify(
     repair: Annotated[bool, typer.Option("--repair", help="Rebuild the ledger from the rows.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Prove that ledger, rows and buffers balance; exit 1 on any difference.
 
     Example: `tracehub verify`
     """
-    from apps.admin.verify_command import verify as verify_all
+    from apps.admin.verify_command import run_verify
 
-    raise typer.Exit(verify_all(repair))
+    raise typer.Exit(run_verify(_settings(), repair=repair, as_json=as_json))
 
 
 @app.command(rich_help_panel=OPERATE)

@@ -41,9 +41,7 @@ async def proof(request: Request) -> Response:
         await prove(
             ctx.reading,
             ctx.buffers,
-            ctx.queue,
-            tenant_of(request),
-            request.query_params.get("service") or None,
+            ctx.queue, tenant_id=tenant_of(request), service=request.query_params.get("service") or None
         )
     )
 

@@ -315,3 +315,59 @@ from ack_state where stream_id = $1;
 -- name: ping
 -- Whether the database answers and holds our schema.
 select to_regclass('ack_state') is not null and to_regclass('tracehub_migrations') is not null;
+
+-- name: VERIFY_TABLE
+-- Where the islands of rows are collected: one range per unbroken run of numbers of a stream in a partition.
+create temporary table verify_islands (
+    stream_id bigint not null, first bigint not null, last bigint not null, rows bigint not null) on commit drop;
+
+-- name: VERIFY_PARTITION
+-- The islands of one partition, by its belt alone. {name} comes from the list of partitions.
+insert into verify_islands
+select stream_id, min(seq), max(seq), sum(copies)
+from (select stream_id, seq, copies, seq - row_number() over (partition by stream_id order by seq) as island
+      from (select stream_id, seq, count(*) as copies from {name} group by stream_id, seq) as numbers) as numbered
+group by stream_id, island;
+
+-- name: verify_differences
+-- Every stream whose ledger and rows differ.
+with present as (
+    select stream_id, range_agg(int8range(first, last, '[]')) as numbers, sum(rows)::bigint as rows
+    from verify_islands group by stream_id)
+select coalesce(a.stream_id, p.stream_id) as stream_id, a.numbering as service, a.epoch,
+       coalesce(p.rows, 0) as rows,
+       coalesce(p.rows, 0) - numbers_in(coalesce(p.numbers, '{}')) as copies,
+       numbers_in(coalesce(p.numbers, '{}') - coalesce(a.received, '{}')) as rows_unknown_to_ledger,
+       numbers_in(coalesce(a.received, '{}') - coalesce(p.numbers, '{}') - coalesce(a.expired, '{}')) as received_without_row,
+       numbers_in(coalesce(a.received, '{}') * coalesce(a.lost, '{}')) as received_and_lost,
+       numbers_in(coalesce(a.lost, '{}') - coalesce(l.numbers, '{}')) as lost_without_signature
+from ack_state a
+full join present p using (stream_id)
+left join (select stream_id, range_agg(int8range(from_seq, to_seq, '[]')) as numbers
+           from losses where found_at is null group by stream_id) as l on l.stream_id = a.stream_id
+where coalesce(p.numbers, '{}') + coalesce(a.expired, '{}') <> coalesce(a.received, '{}')
+   or coalesce(p.rows, 0) <> numbers_in(coalesce(p.numbers, '{}'))
+   or not isempty(coalesce(a.received, '{}') * coalesce(a.lost, '{}'))
+   or not isempty(coalesce(a.lost, '{}') - coalesce(l.numbers, '{}'))
+order by 1;
+
+-- name: verify_counts
+-- What was looked at.
+select (select count(*) from ack_state) as streams, (select coalesce(sum(rows), 0)::bigint from verify_islands) as rows;
+
+-- name: verify_lock
+-- Nobody stores while the ledger is rebuilt.
+lock table ack_state in exclusive mode;
+
+-- name: verify_repair
+-- Rebuild the ledger from the rows: what has a row is received, what is received is not lost.
+update ack_state a set
+    received = coalesce(p.numbers, '{}') + a.expired,
+    lost = a.lost - coalesce(p.numbers, '{}'),
+    updated_at = clock_timestamp()
+from ack_state b
+left join (select stream_id, range_agg(int8range(first, last, '[]')) as numbers
+           from verify_islands group by stream_id) as p on p.stream_id = b.stream_id
+where a.stream_id = b.stream_id
+  and (a.received is distinct from coalesce(p.numbers, '{}') + a.expired
+       or not isempty(a.lost * coalesce(p.numbers, '{}')));
