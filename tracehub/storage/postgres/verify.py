@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
@@ -40,8 +40,9 @@ async def verify(
     with translated():
         connection = await asyncpg.connect(database_url, ssl=None if "sslmode=" in database_url else False)
         try:
+            # A repair waits for its lock first and must then see what was committed meanwhile.
             isolation = "read_committed" if repair else "repeatable_read"
-            async with connection.transaction(isolation=isolation):
+            async with connection.transaction(isolation=cast(Any, isolation)):
                 return await _verify(connection, repair, progress)
         finally:
             await connection.close()
