@@ -131,7 +131,7 @@ class Part:
             self._plan.abort()
             await asyncio.sleep(ABORT_POLL_S)
         child, ended = self._child, self._ended
-        assert child is not None  # noqa: S101 - set together with _ended
+        assert child is not None  # set together with _ended
         for number, patience_s in self._plan.stop_steps:
             child.send_signal(number)
             if await self._gone(ended, patience_s):
