@@ -49,6 +49,15 @@ def run(options: Options, stop: threading.Event) -> bool:
     producer = Producer(
         options.service, options.redis_url, options.endpoint, token=options.token, transport=transport
     )
+    drained: list[bool] = []
+
+    def close_when_told() -> None:
+        # Closing also ends an append that waits for room in a full buffer.
+        stop.wait()
+        drained.append(producer.close(DRAIN_S))
+
+    closer = threading.Thread(target=close_when_told, name="closer")
+    closer.start()
     steps = plan(options.service, options.seed)
     following = next(steps)
     began = time.monotonic()
@@ -56,9 +65,11 @@ def run(options: Options, stop: threading.Event) -> bool:
     while not stop.is_set() and (now := time.monotonic()) < ends:
         due, following = due_steps(steps, following, (now - began) * options.rate)
         if due:
-            producer.append_many([step.entry for step in due], timeout_s=PAUSE_S)
+            producer.append_many([step.entry for step in due])
         behind = time.monotonic() - (began + following.at / options.rate)
         if behind > CATCH_UP_S:
             began += behind
         stop.wait(min(PAUSE_S, max(0.0, -behind), max(0.0, ends - now)))
-    return producer.close(DRAIN_S)
+    stop.set()
+    closer.join()
+    return drained == [True]

@@ -49,9 +49,10 @@ def summary(reports: Sequence[FileReport], counts: Counts, left: int) -> str:
         where = f", from line {report.resumed_at + 1:,} on" if report.resumed_at else ""
         epochs = ", ".join(map(str, report.epochs)) or "none"
         rows.append(f"{report.path}: {report.read:,} lines read{where} (epoch {epochs})")
-    rows.append(
-        "all acknowledged" if not left else f"{left:,} lines not acknowledged yet, kept in the buffer"
-    )
+    if left:
+        rows.append(f"{left:,} lines not acknowledged yet, kept in the buffer")
+    else:
+        rows.append("all that was read is acknowledged")
     if counts.conflicts:
         rows.append(
             f"{counts.conflicts:,} lines in conflict: the server holds other text under their numbers; "

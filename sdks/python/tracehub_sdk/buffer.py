@@ -24,7 +24,10 @@ from typing import Any, Generic, Literal, TypeVar
 
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
+from redis.retry import Retry
 
 from tracehub_sdk import scripts
 from tracehub_sdk.keys import Keys
@@ -272,7 +275,10 @@ def seq_of(member: bytes) -> int:
 
 
 class RedisBuffer:
-    """The buffer in a Redis, for threads. Errors are those of redis-py."""
+    """The buffer in a Redis, for threads. Errors are those of redis-py.
+
+    A broken connection is tried once more at once (Redis closes idle ones): every command may be repeated.
+    """
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._client = client
@@ -281,7 +287,13 @@ class RedisBuffer:
     @classmethod
     def connect(cls, url: str, keys: Keys, *, timeout_s: float = 1.0) -> RedisBuffer:
         """A buffer at `url`; connects when first used."""
-        client = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 1),
+            retry_on_error=[redis.ConnectionError],
+        )
         return cls(client, keys)
 
     def execute(self, command: Command[R]) -> R:
@@ -313,7 +325,13 @@ class AsyncRedisBuffer:
     @classmethod
     def connect(cls, url: str, keys: Keys, *, timeout_s: float = 1.0) -> AsyncRedisBuffer:
         """A buffer at `url`; connects when first used."""
-        client = redis.asyncio.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+        client = redis.asyncio.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=AsyncRetry(NoBackoff(), 1),
+            retry_on_error=[redis.ConnectionError],
+        )
         return cls(client, keys)
 
     async def execute(self, command: Command[R]) -> R:

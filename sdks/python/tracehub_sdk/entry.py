@@ -113,14 +113,19 @@ def _text(value: object) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
+# Made once: `json.dumps` with options builds an encoder per call, which costs as much as the encoding.
+_STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_LENIENT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_text)
+
+
 def _dumps(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _STRICT.encode(value)
 
 
 def _attrs_json(attrs: dict[str, object]) -> str:
     """JSON of the attributes: fast when they are plain, else mended value by value."""
     try:
-        text = json.dumps(attrs, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_text)
+        text = _LENIENT.encode(attrs)
         deep = text.count("{") + text.count("[") > ATTRS_DEPTH_MAX
         if deep or _LONG_NUMBER.search(text) or not (text.isascii() or not _SURROGATE.search(text)):
             text = _dumps(_mend(attrs, 0))

@@ -25,7 +25,6 @@ driver cannot bring to an end needs no event: its deadline repeats it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from tracehub_sdk.buffer import Lost, Numbering
 from tracehub_sdk.messages import (
@@ -52,85 +51,22 @@ from tracehub_sdk.messages import (
     Trim,
 )
 from tracehub_sdk.ranges import Range, cut, merge
+from tracehub_sdk.session import Counts, Flight, Limits, Session, Work
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Times in milliseconds."""
-
-    batch_entries_max: int = 500
-    lost_ranges_max: int = 500
-    linger_ms: float = 50
-    flights_max: int = 4
-    timeout_ms: float = 12_000  # above the server's ack_timeout (5 s) and its fault delay_ack (3 s more)
-    timeout_max_ms: float = 60_000
-    backoff_ms: float = 100
-    backoff_max_ms: float = 5_000
-    probe_ms: float = 1_000
-    probe_max_ms: float = 15_000
-    resend_ms: float = 1_000  # a number named as missing again and again is sent this often
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Numbers to send, at most `cap` of them in one request."""
-
-    first: int
-    last: int
-    cap: int
-
-
-@dataclass(frozen=True, slots=True)
-class Flight:
-    """A request that is out."""
-
-    seqs: tuple[int, ...]
-    lost: tuple[Lost, ...]
-    deadline_ms: float
-
-
-@dataclass(slots=True)
-class Counts:
-    """Totals since the start, for `stats()`."""
-
-    sent: int = 0
-    resent: int = 0
-    rejected: int = 0
-    conflicts: int = 0
-    renumbered: int = 0
-    refused: int = 0
-    failed: int = 0
-    lost_told: int = 0
-
-
-@dataclass(slots=True)
-class _Session:
-    """What is forgotten when the numbering changes or the buffer was out of reach."""
-
-    checked: bool = False
-    renumbering: bool = False  # a Renumber is out
-    probe: Probe | None = None  # a Probe is out
-    trim_asked: int = 0
-    sent_till: int = 0  # numbers above were never asked for in this session
-    known_till: int = 0  # the server had seen up to here before this session sent anything
-    ack_till: int = 0
-    todo: list[Work] = field(default_factory=list)
-    loading: dict[int, Work] = field(default_factory=dict)
-    flights: dict[int, Flight] = field(default_factory=dict)
-    resent_ms: dict[int, float] = field(default_factory=dict)
+__all__ = ["Counts", "Limits", "Window"]
 
 
 class Window:
     """The state machine. `renumber=False`: numbers are fixed (line numbers); conflicts are only counted."""
 
-    def __init__(self, limits: Limits = Limits(), *, renumber: bool = True) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits | None = None, *, renumber: bool = True) -> None:
+        self.limits = limits or Limits()
         self.counts = Counts()
         self.numbering: Numbering | None = None
         self.trimmed = 0
         """Greatest number of this epoch that was trimmed."""
         self._may_renumber = renumber
-        self._session = _Session()
+        self._session = Session()
         self._notes: dict[str, Lost] = {}
         self._noted: dict[int, tuple[Lost, ...]] = {}
         self._last_id = 0
@@ -247,7 +183,7 @@ class Window:
         self._renumber(Renumber(seen.epoch, above, old.epoch + 1), actions)
 
     def _renumber(self, action: Renumber, actions: list[Action]) -> None:
-        self._session = _Session(renumbering=True)
+        self._session = Session(renumbering=True)
         self._noted.clear()
         self.counts.renumbered += 1
         self._epochs_made += 1
@@ -260,7 +196,7 @@ class Window:
             if self._epochs_made:  # new epochs one after another must not come at full speed
                 self._pause(self.limits.backoff_ms * 2 ** min(self._epochs_made, 8))
         self.numbering = numbering
-        self._session = _Session(sent_till=numbering.start - 1 if numbering else 0)
+        self._session = Session(sent_till=numbering.start - 1 if numbering else 0)
         self._fresh_since_ms = self._now_ms
         self._noted.clear()
 
@@ -276,7 +212,7 @@ class Window:
             return
         last = entries[-1][0]
         if last < work.last:
-            self._add(Work(last + 1, work.last, work.cap))
+            self._session.add(Work(last + 1, work.last, work.cap))
         send = self._flight(Flight(tuple(seq for seq, _ in entries), (), self._deadline()))
         start = min(seen.start, entries[0][0])
         actions.append(Send(send, seen.epoch, start, entries, (), session.flights[send].deadline_ms))
@@ -333,7 +269,7 @@ class Window:
         """Send again what the server misses and nothing of ours is bringing it already."""
         session, start = self._session, self.numbering.start if self.numbering else 1
         named = [(max(first, start), min(last, session.sent_till)) for first, last in missing]
-        wanted = cut(merge(named), merge(self._under_way()))
+        wanted = cut(merge(named), merge(session.under_way()))
         due: list[int] = []
         for first, last in wanted:
             # Of a wide range the first number stands for all, so the memory of resends stays small.
@@ -343,18 +279,11 @@ class Window:
                     continue
                 session.resent_ms[seq] = self._now_ms
                 if wide:
-                    self._add(Work(first, last, self.limits.batch_entries_max))
+                    self._session.add(Work(first, last, self.limits.batch_entries_max))
                 else:
                     due.append(seq)
         self.counts.resent += len(due)
         self._again(due, self.limits.batch_entries_max)
-
-    def _under_way(self) -> list[Range]:
-        session = self._session
-        ranges = [(work.first, work.last) for work in (*session.todo, *session.loading.values())]
-        for flight in session.flights.values():
-            ranges += [(seq, seq) for seq in flight.seqs]
-        return ranges
 
     def _refused(self, refusal: Refused, actions: list[Action]) -> None:
         flight = self._session.flights.pop(refusal.send_id, None)
@@ -422,19 +351,14 @@ class Window:
         session = self._session
         if not session.flights and not session.loading and known.highest_seen < session.sent_till:
             first = max(known.highest_seen, known.ack_till, session.ack_till) + 1
-            self._add(Work(first, session.sent_till, self.limits.batch_entries_max))
+            self._session.add(Work(first, session.sent_till, self.limits.batch_entries_max))
         self._acknowledge(known.ack_till, known.missing)
 
     # -------------------------------------------------------------- what is next
 
     def _again(self, seqs: Iterable[int], cap: int) -> None:
         for first, last in merge([(seq, seq) for seq in seqs if seq > self.trimmed]):
-            self._add(Work(first, last, max(1, cap)))
-
-    def _add(self, work: Work) -> None:
-        if work.first <= work.last:
-            self._session.todo.append(work)
-            self._session.todo.sort(key=lambda item: item.first)
+            self._session.add(Work(first, last, max(1, cap)))
 
     def _back_off(self, retry_after_ms: float) -> None:
         """Wait before the next request: exponentially longer, at least what the server asked for."""
@@ -460,9 +384,7 @@ class Window:
         session = self._session
         if self.numbering is None or not session.checked:
             return
-        lowest = [work.first for work in (*session.todo, *session.loading.values())]
-        lowest += [flight.seqs[0] for flight in session.flights.values() if flight.seqs]
-        till = min([session.ack_till, session.sent_till, *(first - 1 for first in lowest)])
+        till = min(session.ack_till, session.sent_till, session.lowest_outstanding() - 1)
         if till > session.trim_asked:
             session.trim_asked = till
             self.trimmed = max(self.trimmed, till)

@@ -1,0 +1,35 @@
+"""The examples of the README run as printed, against a server that is there."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+from sdk_model_server import HttpModelServer
+from sdk_valkey import Valkey, eventually
+from tracehub_sdk import TraceHubHandler
+
+README = Path(__file__).parents[1] / "README.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_example_runs(valkey: Valkey, server: HttpModelServer, number: int) -> None:
+    """And what it logs is stored."""
+    code = EXAMPLES[number].replace("redis://127.0.0.1:6379/0", valkey.url)
+    before = list(logging.getLogger().handlers)
+    try:
+        exec(code.replace("http://127.0.0.1:3001", server.url), {})
+        eventually(lambda: server.model.messages("shop"))
+    finally:
+        for handler in [h for h in logging.getLogger().handlers if h not in before]:
+            if isinstance(handler, TraceHubHandler):
+                logging.getLogger().removeHandler(handler)
+                handler.close()
+
+
+def test_there_are_examples() -> None:
+    """Producer, handler, asyncio."""
+    assert len(EXAMPLES) == 3
