@@ -60,7 +60,8 @@ class Response:
 
 
 def ingest(service: str, send: Send) -> Request:
-    """POST /ingest. The members are JSON already and are only joined."""
+    """POST /ingest. The members are JSON already and are only joined, without the epoch that they begin with:
+    on the wire it stands once, beside the batch."""
     head: dict[str, Any] = {"service": service, "epoch": send.epoch}
     if send.start:
         head["start"] = send.start
@@ -68,7 +69,7 @@ def ingest(service: str, send: Send) -> Request:
         head["lost"] = [[note.first, note.last, note.reason] for note in send.lost]
     text = json.dumps(head, separators=(",", ":"))
     if send.entries:
-        text = f'{text[:-1]},"batch":[{",".join(member for _, member in send.entries)}]}}'
+        text = f'{text[:-1]},"batch":[{",".join("{" + member.partition(",")[2] for _, member in send.entries)}]}}'
     return Request("POST", "/ingest", text.encode("utf-8", "replace"))
 
 
