@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from tracehub.protocol.logentry import iso
+from tracehub.protocol.messages import LiveMessage, encode
+from tracehub.runtime.clock import monotonic_s, now_ms
 from tracehub.storage.redis import keys
 
 POLL_S = 0.1
@@ -24,11 +24,6 @@ RETRY_S = 0.25
 KEEP_S = 30.0
 TIMEOUT_S = 2.0
 PENDING_MAX = 1_000
-
-
-def now_iso() -> str:
-    """The time of the wall clock: ISO 8601, milliseconds, UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Announcer:
@@ -44,8 +39,8 @@ class Announcer:
 
     def crashed(self, worker: str, recovers_in_ms: int) -> None:
         """A worker process ended, and will be started again in so many milliseconds."""
-        self._down_since.setdefault(worker, time.monotonic())
-        self._put("worker:crashed", {"worker": worker, "at": now_iso(), "recoversInMs": recovers_in_ms})
+        self._down_since.setdefault(worker, monotonic_s())
+        self._put("worker:crashed", {"worker": worker, "at": iso(now_ms()), "recoversInMs": recovers_in_ms})
 
     async def run(self, workers: list[str]) -> None:
         """Send what is pending and watch the heartbeats, until cancelled."""
@@ -57,14 +52,14 @@ class Announcer:
         await self._redis.aclose()
 
     def _put(self, event: str, data: dict[str, Any]) -> None:
-        body = msgspec.msgpack.encode({"event": event, "data": data})
+        body = encode(LiveMessage(event, data))
         with contextlib.suppress(asyncio.QueueFull):
-            self._outbox.put_nowait((time.monotonic() + KEEP_S, body))
+            self._outbox.put_nowait((monotonic_s() + KEEP_S, body))
 
     async def _send(self) -> None:
         while True:
             until, body = await self._outbox.get()
-            while time.monotonic() < until:
+            while monotonic_s() < until:
                 try:
                     await self._redis.publish(keys.LIVE_CHANNEL, body)
                     break
@@ -92,5 +87,5 @@ class Announcer:
         self._incarnations[worker] = incarnation
         since = self._down_since.pop(worker, None)
         if since is not None:
-            down_ms = round((time.monotonic() - since) * 1000)
-            self._put("worker:recovered", {"worker": worker, "at": now_iso(), "downMs": down_ms})
+            down_ms = round((monotonic_s() - since) * 1000)
+            self._put("worker:recovered", {"worker": worker, "at": iso(now_ms()), "downMs": down_ms})

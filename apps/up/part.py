@@ -12,11 +12,12 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from tracehub.runtime.clock import monotonic_s
 
 BACKOFF_S = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)  # the n-th death in a row waits so long; the last one stays
 STEADY_S = 30.0  # who lived this long has not died "in a row"
@@ -93,11 +94,11 @@ class Part:
     async def _live(self) -> None:
         row = 0
         while not self._stopping.is_set():
-            begin = time.monotonic()
+            begin = monotonic_s()
             status = await self._one_life()
             if self._stopping.is_set():
                 return
-            row = 0 if time.monotonic() - begin > STEADY_S else row
+            row = 0 if monotonic_s() - begin > STEADY_S else row
             pause_s = self._plan.restart_s
             if pause_s is None:
                 pause_s = BACKOFF_S[min(row, len(BACKOFF_S) - 1)]

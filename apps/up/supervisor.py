@@ -53,6 +53,8 @@ class Supervisor:
     async def run(self) -> int:
         """Until a signal comes: exit status 0; 1 when not everything could be started."""
         for number in SIGNALS:
+            if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # `nohup`: the terminal may go
             asyncio.get_running_loop().add_signal_handler(number, self._signalled)
         try:
             if await self._unless_stopped(self._start()):

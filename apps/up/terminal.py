@@ -10,6 +10,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
+from tracehub.runtime.clock import now_ms
 from tracehub.runtime.logging import printable
 
 STYLES = {"info": "", "warning": "yellow", "error": "red", "critical": "bold red"}
@@ -32,5 +33,5 @@ class Terminal:
 
     def event(self, who: str, what: str, level: str = "info") -> None:
         """Something that happened: the time of day, who, and what."""
-        now = datetime.now().astimezone().strftime("%H:%M:%S")
+        now = datetime.fromtimestamp(now_ms() / 1000).astimezone().strftime("%H:%M:%S")
         self.say(f"{now}  {who:<12} {printable(what)}", style=STYLES.get(level, ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,22 @@ def test_acknowledged_writes_survive_kill_of_buffers(home: Path) -> None:
             server.child.wait(10)
             assert server.start() == url
             assert client.get("a") == b"1"
+    finally:
+        server.stop()
+
+
+def test_port_is_never_changed_under_clients(home: Path) -> None:
+    """Who took the port meanwhile is an error to be tried again, not a reason to move."""
+    server = Valkey(home / "queue", durable=False)
+    try:
+        url = server.start()
+        server.stop()
+        with socket.socket() as thief:
+            thief.bind(("127.0.0.1", int(url.rpartition(":")[2].partition("/")[0])))
+            thief.listen()
+            with pytest.raises(EmbeddedError, match="Address already in use"):
+                server.start()
+        assert server.start() == url
     finally:
         server.stop()
 

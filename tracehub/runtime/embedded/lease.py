@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tracehub.runtime.clock import monotonic_s
 from tracehub.runtime.embedded.errors import EmbeddedError
 
 ORPHAN_PATIENCE_S = 3.0
@@ -38,12 +39,12 @@ def lease(lock: Path, orphans: Callable[[], list[int]] = list) -> Iterator[int]:
 
 
 def _take(handle: int, lock: Path, orphans: Callable[[], list[int]]) -> None:
-    begin = time.monotonic()
+    begin = monotonic_s()
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waited = time.monotonic() - begin
+            waited = monotonic_s() - begin
             if waited > LEASE_WAIT_S:
                 raise EmbeddedError(f"another server is using {lock.parent}") from None
             if waited > ORPHAN_PATIENCE_S:

@@ -7,7 +7,8 @@ What holds:
 2. It dies with this process; what was committed survives that, and any `kill -9` of its own.
 3. One server per HOME: `lease.py`.
 4. Text compares byte by byte (builtin C.UTF-8), so order is the same on every machine.
-5. The port stays the same over restarts while nobody else took it.
+5. The port of a server that has served never changes, because others know it; a later run has it again
+   while nobody else took it.
 
 `start` blocks for about half a second the first time and 0.05 s later; call it from a thread that stays
 (see `process.py`).
@@ -25,6 +26,7 @@ import time
 from pathlib import Path
 
 from tracehub.runtime import process
+from tracehub.runtime.clock import monotonic_s
 from tracehub.runtime.embedded import binaries, identity, ports
 from tracehub.runtime.embedded.errors import EmbeddedError, with_log_tail
 from tracehub.runtime.embedded.lease import lease, working_in
@@ -55,6 +57,7 @@ class Postgres:
         self._install = Path()
         self._child: subprocess.Popen[bytes] | None = None
         self._port = 0
+        self._has_served = False
         self._password = ""
 
     @property
@@ -98,14 +101,17 @@ class Postgres:
             if not self._data.exists():
                 self._initialise()
             self._password = (self._home / "password").read_text().strip()
-            self._port = self._port if self._port and ports.is_free(self._port) else self._kept_port()
+            self._port = self._port or ports.kept_port(self._home / "port")
             self._configure()
             self._spawn(handle)
         try:
             self._wait_ready()
         except BaseException:
             self.stop()
+            if not self._has_served:
+                self._port = 0  # nobody knows it yet; perhaps it was taken between choice and use
             raise
+        self._has_served = True
         return self.url
 
     def stop(self) -> None:
@@ -147,9 +153,6 @@ class Postgres:
                 "Postgres refuses to run as root, and no other identity works here; "
                 "start as an ordinary user, or give --database-url"
             )
-
-    def _kept_port(self) -> int:
-        return ports.kept_port(self._home / "port")
 
     def _orphans(self) -> list[int]:
         """Backends whose postmaster was killed; none while a postmaster lives there."""
@@ -219,9 +222,9 @@ class Postgres:
 
     def _wait_ready(self) -> None:
         """The server says so itself, in the last line of postmaster.pid."""
-        deadline = time.monotonic() + READY_WAIT_S
+        deadline = monotonic_s() + READY_WAIT_S
         note = self._data / "postmaster.pid"
-        while time.monotonic() < deadline:
+        while monotonic_s() < deadline:
             if self.child.poll() is not None:
                 raise with_log_tail("Postgres did not start", self.log)
             try:

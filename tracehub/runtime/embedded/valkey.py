@@ -16,6 +16,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from tracehub.runtime import process
+from tracehub.runtime.clock import monotonic_s
 from tracehub.runtime.embedded import binaries, ports
 from tracehub.runtime.embedded.errors import EmbeddedError, with_log_tail
 from tracehub.runtime.embedded.lease import lease
@@ -56,6 +57,7 @@ class Valkey:
         self._settings = BUFFERS if durable else QUEUE
         self._password = secrets.token_urlsafe(24)
         self._port = 0
+        self._has_served = False
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -84,14 +86,16 @@ class Valkey:
             return self.url
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with lease(self._home / "lock") as handle:
-            if not self._port or not ports.is_free(self._port):
-                self._port = ports.kept_port(self._home / "port")
+            self._port = self._port or ports.kept_port(self._home / "port")
             self._spawn(handle)
         try:
             self._wait_ready()
         except BaseException:
             self.stop()
+            if not self._has_served:
+                self._port = 0  # nobody knows it yet; perhaps it was taken between choice and use
             raise
+        self._has_served = True
         return self.url
 
     def stop(self) -> None:
@@ -119,8 +123,8 @@ class Valkey:
                 pipe.write(lines.encode())
 
     def _wait_ready(self) -> None:
-        deadline = time.monotonic() + READY_WAIT_S
-        while time.monotonic() < deadline:
+        deadline = monotonic_s() + READY_WAIT_S
+        while monotonic_s() < deadline:
             if self.child.poll() is not None:
                 raise with_log_tail("Valkey did not start", self.log)
             if self._answers():
