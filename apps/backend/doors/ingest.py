@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,13 +13,15 @@ from apps.backend.errors import JSON
 from apps.backend.faults import ACK_DELAY_S
 from apps.backend.live.snapshot import ack_of
 from apps.backend.submission import Pending
+from tracehub.protocol.ack import StreamState
 from tracehub.protocol.entries import Batch, parse_batch
 from tracehub.protocol.errors import REFUSALS, InvalidField, NetworkDropped, TraceHubError, UnknownService
 from tracehub.protocol.ids import ID_BASE_RANDOM_BYTES, id_base, sortable_id
-from tracehub.protocol.limits import EPOCH_MAX, MISSING_NAMED_MAX
+from tracehub.protocol.limits import EPOCH_MAX
 from tracehub.protocol.messages import Outcome, StreamKey
 from tracehub.protocol.messages import Request as StoreRequest
-from tracehub.protocol.ranges import EMPTY, first_numbers
+from tracehub.protocol.ranges import EMPTY, Ranges
+from tracehub.protocol.reply import queued_reply, stored_reply
 from tracehub.runtime.clock import monotonic_s
 from tracehub.storage.ports import in_flight_by_stream
 
@@ -51,7 +51,10 @@ async def ingest(request: Request) -> Response:
         outcome = await _outcome(ctx, pending, started)
     if ctx.faults.is_on("delay_ack"):
         await asyncio.sleep(ACK_DELAY_S)
-    answer = await _queued(ctx, to_store) if outcome is None else _stored(to_store, outcome)
+    if outcome is None:
+        answer = queued_reply(to_store, await _state(ctx, to_store.stream))
+    else:
+        answer = stored_reply(to_store, outcome)
     elapsed = monotonic_s() - started
     ctx.board.on_ack(elapsed)
     ctx.metrics.ack.observe(elapsed)
@@ -81,49 +84,16 @@ async def _outcome(ctx: Context, pending: Pending, started: float) -> Outcome | 
     return outcome
 
 
-def _stored(request: StoreRequest, outcome: Outcome) -> dict[str, Any]:
-    return {
-        "batchId": request.batch_id,
-        "epoch": request.stream.epoch,
-        "ackTill": outcome.ack_till,
-        "missing": first_numbers(outcome.missing, MISSING_NAMED_MAX),
-        "status": "partial" if outcome.missing_count else "ok",
-        "replay": {"queued": outcome.replay_queued},
-        "missingCount": outcome.missing_count,
-        "missingRanges": outcome.missing,
-        "highestSeen": outcome.highest_seen,
-        "accepted": outcome.accepted,
-        "duplicates": outcome.duplicates,
-        "conflicts": outcome.conflicts,
-        "queued": 0,
-    }
-
-
-async def _queued(ctx: Context, request: StoreRequest) -> dict[str, Any]:
-    """The job still waits: nothing is said of it, but `ackTill` is true all the same."""
-    state = {"ackTill": 0, "missing": [], "missingCount": 0, "missingRanges": [], "highestSeen": 0}
+async def _state(ctx: Context, stream: StreamKey) -> StreamState | None:
     try:
-        found = await _ack(ctx, request.stream)
-        state |= {name: found[name] for name in state}
+        return await ctx.ledger.state(stream, await _in_flight(ctx, stream))
     except TraceHubError:
-        pass  # the ledger cannot be asked now; 0 is true of every stream
-    return {
-        "batchId": request.batch_id,
-        "epoch": request.stream.epoch,
-        **state,
-        "status": "queued",
-        "replay": {"queued": 0},
-        "accepted": 0,
-        "duplicates": 0,
-        "conflicts": 0,
-        "queued": len(request.entries),
-    }
+        return None
 
 
-async def _ack(ctx: Context, stream: StreamKey) -> dict[str, Any]:
+async def _in_flight(ctx: Context, stream: StreamKey) -> Ranges:
     marks = (await ctx.queue.marks()).values()
-    in_flight = in_flight_by_stream(marks, {stream: 0}).get(0, EMPTY)
-    return await ack_of(ctx.ledger, stream, in_flight)
+    return in_flight_by_stream(marks, {stream: 0}).get(0, EMPTY)
 
 
 async def ack(request: Request) -> Response:
@@ -140,7 +110,8 @@ async def ack(request: Request) -> Response:
     elif not epochs:
         raise UnknownService
     epoch = int(text) if text else epochs[-1]
-    return JSON(await _ack(ctx, StreamKey(tenant_id, service, epoch)))
+    stream = StreamKey(tenant_id, service, epoch)
+    return JSON(await ack_of(ctx.ledger, stream, await _in_flight(ctx, stream)))
 
 
 ROUTES = [

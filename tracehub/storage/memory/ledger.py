@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import Any
 
 from tracehub.protocol import ranges as r
-from tracehub.protocol.ack import StreamState
+from tracehub.protocol.ack import StreamState, ack_till
 from tracehub.protocol.errors import BadData, LedgerDisagrees
 from tracehub.protocol.messages import Entry, Request, StreamKey, entry_id
 from tracehub.protocol.ranges import EMPTY, Ranges
@@ -86,6 +87,7 @@ class MemoryLedger:
         self.letters: dict[bytes, DeadLetter] = {}
         self.locks: dict[int, object] = {}
         self.next_replay = 1
+        self.version = 0  # grows with every change of rows or ledger
 
     async def resolve(self, streams: Sequence[StreamKey]) -> Mapping[StreamKey, int]:
         """See ports.Ledger."""
@@ -209,8 +211,31 @@ class MemoryLedger:
         while self.locks.get(stream_id) is not None:
             await self.pause()
         stream = self.streams[stream_id]
+        self.version += 1
         count = stream.lose(ranges, in_flight, reason=reason, by=by)
         return count, stream.complete_replays(stream_id, self.now_ms())
+
+
+    async def proof(self, tenant_id: str, service: str | None) -> list[dict[str, Any]]:
+        """See pipeline.proof.ProofLedger."""
+        return [
+            {
+                "stream_id": stream_id, "service": s.key.numbering, "epoch": s.key.epoch,
+                "ack_till": ack_till(s.received, s.lost), "highest": s.highest, "expired": 0, "void": 0,
+                "duplicates": s.duplicates, "conflicts": s.conflicts,
+            }
+            for stream_id, s in self.streams.items()
+            if s.key.tenant_id == tenant_id and service in (None, s.key.numbering)
+        ]  # fmt: skip
+
+    async def proof_of_buffer(self, stream_id: int, buffered: Ranges, in_flight: Ranges) -> dict[str, Any]:
+        """See pipeline.proof.ProofLedger."""
+        s = self.streams[stream_id]
+        held = s.unresolved(buffered, EMPTY)
+        return {
+            "buffered": r.count(held), "in_flight": r.count(s.unresolved(in_flight, held)),
+            "received": r.count(s.received), "lost": r.count(s.lost), "highest": s.highest,
+        }  # fmt: skip
 
 
 class MemoryTransaction(LedgerTransaction):
@@ -234,6 +259,7 @@ class MemoryTransaction(LedgerTransaction):
                 await self._ledger.pause()
                 self._ledger.streams.update(self._streams)
                 self._ledger.rows.update(self._rows)
+                self._ledger.version += 1
                 for letter in self._letters:
                     self._ledger.letters.setdefault(letter.entry_id, letter)
         finally:
