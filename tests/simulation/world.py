@@ -170,6 +170,11 @@ class World:
             answer = {"error": {"code": refusal.code, "message": refusal.message, "field": refusal.field}}
         if status == 200:
             stream = StreamKey(ZERO_TENANT, SERVICE, send.epoch)
+            numbers = r.of_numbers(seq for seq, _ in send.entries)
+            s = self.ledger.streams[self.ledger.ids[stream]]
+            assert not s.unresolved(numbers, EMPTY), "a batch was called stored before its commit"
+            counted = answer["accepted"] + answer["duplicates"] + answer["conflicts"]
+            assert counted == len(send.entries), "the counts of a reply do not add up"
             self.told[stream] = max(self.told.get(stream, 0), answer["ackTill"])
         response = wire.Response(status, {}, json.dumps(answer).encode())
         self._send_back(one, send, wire.read_reply(send, response))
