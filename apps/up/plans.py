@@ -38,6 +38,9 @@ def store_plan(role: str, server: Postgres | Valkey) -> Plan:
     return Plan(name=role.replace("_", "-"), role=role, start=start, stop_steps=steps, abort=abort)
 
 
+SIMULATOR_SEED = "1"
+
+
 class Processes:
     """Makes the plans of our own Python processes."""
 
@@ -58,7 +61,7 @@ class Processes:
         return Plan(name, "worker", start, WORKER_STOP, restart_s=self._options.worker_restart_ms / 1000)
 
     def simulator(self, index: int) -> Plan:
-        """Simulator number `index`, from 0; its seed makes its run repeatable."""
+        """Simulator number `index`, from 0. All share one seed: their ids then cross services."""
         service = simulated_service(index)
         flags = [
             "--service",
@@ -66,7 +69,7 @@ class Processes:
             "--rate",
             f"{self._options.simulator_rate:g}",
             "--seed",
-            str(index + 1),
+            SIMULATOR_SEED,
         ]
         start = self._starter(service, ["apps.producer_sim", *flags])
         return Plan(service, "simulator", start, SIMULATOR_STOP)
