@@ -1,7 +1,8 @@
 """The ledger in Postgres (ports.Ledger). Every rule of order is here or in schema.sql.
 
 Invariants: (1) rows and ledger change in one transaction; (2) ledger rows are made, then locked, in ascending
-order, before anything else is touched; (3) the received multirange never leaves Postgres.
+order, before anything else is touched; (3) the received multirange never leaves Postgres; (4) whatever may
+wait for a lock of another worker is watched, so that nobody who is only stopped holds it up.
 Limits: epochs per service, services per tenant. Not here: what is a duplicate, who signs off
 (tracehub/pipeline).
 """
@@ -54,13 +55,12 @@ class PostgresLedger:
         known = {s: self._streams[s] for s in streams if s in self._streams}
         absent = sorted({s for s in streams if s not in known})
         if absent:
-            with translated():
-                async with self._pool.acquire() as connection, connection.transaction():
-                    found = await self._select(connection, absent)
-                    allowed = await self._allowed(connection, [s for s in absent if s not in found])
-                    if allowed:
-                        await connection.execute(SQL.insert_streams, *_columns(allowed))
-                        found |= await self._select(connection, allowed)
+            async with self._changing() as connection:
+                found = await self._select(connection, absent)
+                allowed = await self._allowed(connection, [s for s in absent if s not in found])
+                if allowed:
+                    await connection.execute(SQL.insert_streams, *_columns(allowed))
+                    found |= await self._select(connection, allowed)
             if len(self._streams) > CACHED_STREAMS_MAX:
                 self._streams.clear()
             self._streams |= found
@@ -93,8 +93,8 @@ class PostgresLedger:
         """See ports.Ledger."""
         if not self._partitions.absent(times_ms):
             return True
-        with translated():
-            return await self._partitions.ensure(self._pool, times_ms, most)
+        async with self._changing() as connection:
+            return await self._partitions.ensure(connection, times_ms, most)
 
     def encode(self, requests: Sequence[Request], streams: Mapping[StreamKey, int], now_ms: int) -> Rows:
         """See ports.Ledger."""
@@ -107,15 +107,21 @@ class PostgresLedger:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[LedgerTransaction]:
         try:
-            with translated():
-                async with self._pool.acquire() as connection:
-                    pid = connection.get_server_pid()
-                    watch = self._watch.watching(self._pool, pid) if self._watch else _nothing()
-                    async with watch, connection.transaction():
-                        yield PostgresTransaction(connection, self._gap_grace_ms)
+            async with self._changing() as connection:
+                yield PostgresTransaction(connection, self._gap_grace_ms)
         except PartitionGone:
             self._partitions.forget()
             raise
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+        """A transaction that may come to wait for another worker's locks, and is watched while it does."""
+        with translated():
+            async with self._pool.acquire() as connection:
+                pid = connection.get_server_pid()
+                watch = self._watch.watching(self._pool, pid) if self._watch else _nothing()
+                async with watch, connection.transaction():
+                    yield connection
 
     def forget(self) -> None:
         """Drop what is remembered of streams and partitions: the database may be another one now."""
@@ -158,8 +164,8 @@ class PostgresLedger:
         self, task_id: int, *, found: int, inserted: int, missed: bool, error: str | None, next_ms: int
     ) -> None:
         """See ports.Ledger."""
-        with translated():
-            await self._pool.execute(SQL.note_attempt, task_id, found, inserted, int(missed), error, next_ms)
+        async with self._changing() as connection:
+            await connection.execute(SQL.note_attempt, task_id, found, inserted, int(missed), error, next_ms)
 
     async def unresolved(self, stream_id: int, ranges: Ranges, in_flight: Ranges) -> Ranges:
         """See ports.Ledger."""
@@ -203,11 +209,10 @@ class PostgresLedger:
         note: str | None = None,
     ) -> tuple[int, list[CompletedReplay]]:
         """See ports.Ledger."""
-        with translated():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(SQL.lock_stream, stream_id)
-                count = await lose(connection, stream_id, ranges, in_flight, signed=(reason, note, by))
-                return count, await complete(connection, stream_id)
+        async with self._changing() as connection:
+            await connection.execute(SQL.lock_stream, stream_id)
+            count = await lose(connection, stream_id, ranges, in_flight, signed=(reason, note, by))
+            return count, await complete(connection, stream_id)
 
 
 @asynccontextmanager

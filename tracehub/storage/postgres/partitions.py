@@ -47,18 +47,16 @@ class Partitions:
         days = {ts // DAY_MS for ts in times_ms} - self._days
         return [day * DAY_MS for day in sorted(days)]
 
-    async def ensure(self, pool: asyncpg.Pool, times_ms: Sequence[int], most: int) -> bool:
-        """Make what is absent, at most `most`; False when some are still absent."""
-        absent = self.absent(times_ms)
-        if not absent:
-            return True
-        async with pool.acquire() as connection, connection.transaction():
-            await connection.execute(SQL.partition_lock)
-            await self._load(connection)
-            made = 0
-            while (absent := self.absent(times_ms)) and made < most:
-                await self._make(connection, absent[0])
-                made += 1
+    async def ensure(
+        self, connection: asyncpg.pool.PoolConnectionProxy, times_ms: Sequence[int], most: int
+    ) -> bool:
+        """Make what is absent, at most `most`, in the caller's transaction; False when some are still absent."""
+        await connection.execute(SQL.partition_lock)
+        await self._load(connection)
+        made = 0
+        while (absent := self.absent(times_ms)) and made < most:
+            await self._make(connection, absent[0])
+            made += 1
         return not absent
 
     async def _load(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
