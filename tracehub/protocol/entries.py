@@ -68,8 +68,9 @@ class WireEntry(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     attrs: dict[str, Any] | None = None
 
 
-class WireBatch(msgspec.Struct):
-    """The body of POST /ingest; unknown keys beside the batch are ignored."""
+class WireBatch(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /ingest. Keys beside these are ignored, once lenient.py has looked into their depth
+    and numbers: a decoder that skips a value does not check it."""
 
     service: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:/-]{1,100}\Z")]
     batch: list[WireEntry] | None = None
@@ -178,12 +179,12 @@ def assemble(service: str, entries: list[Entry], head: WireBatch) -> Batch:
     """Check what concerns the body as a whole; both readers end here."""
     if len(entries) > BATCH_ENTRIES_MAX:
         raise TooLarge(f"a batch holds at most {BATCH_ENTRIES_MAX} entries", field="batch")
-    lost = check_lost(head.lost)
     if not entries and head.lost is None:
         raise InvalidField("batch must hold at least one entry", field="batch")
     ranges = r.of_numbers([e.seq for e in entries])
     if head.start is not None and ranges and head.start > ranges[0][0]:
         raise InvalidField("start must not be above the lowest seq of the batch", field="start")
+    lost = check_lost(head.lost)
     return Batch(service, head.epoch or 0, head.batchId or None, head.start, lost, entries, ranges)
 
 
@@ -194,7 +195,10 @@ def check_lost(lost: list[tuple[int, int, str]] | None) -> Lost:
     if len(lost) > LOST_RANGES_MAX:
         raise InvalidField(f"lost holds at most {LOST_RANGES_MAX} ranges", field="lost")
     for index, (first, last, _) in enumerate(lost):
-        if not 1 <= first <= last <= SEQ_MAX:
+        for place, number in enumerate((first, last)):
+            if not 1 <= number <= SEQ_MAX:
+                raise InvalidField(f"must be an integer from 1 to {SEQ_MAX}", field=f"lost[{index}][{place}]")
+        if first > last:
             raise InvalidField("must be [from, to, reason] with 1 <= from <= to", field=f"lost[{index}]")
     return tuple(
         (first, last, reason.replace("\0", "\ufffd")[:REASON_CHARS_MAX]) for first, last, reason in lost

@@ -106,8 +106,10 @@ def _mend(value: Any, depth: int) -> Any:
             raise InvalidJSON("a number is larger than a double can hold")
         return value
     if isinstance(value, int) and not isinstance(value, bool):
-        if value.bit_length() > 1024:
-            raise InvalidJSON("a number is larger than a double can hold")
+        try:
+            float(value)
+        except OverflowError:
+            raise InvalidJSON("a number is larger than a double can hold") from None
         return value
     if isinstance(value, (dict, list)):
         if depth > JSON_DEPTH_MAX:
