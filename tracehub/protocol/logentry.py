@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +13,9 @@ import msgspec
 from tracehub.protocol.limits import TEXT_CHARS_MAX
 from tracehub.protocol.messages import Entry, Request, entry_id
 from tracehub.protocol.severity import word_of
+
+
+_LONG_NUMBER = re.compile(rb"\d{19}")
 
 
 def iso(ms: int) -> str:
@@ -45,5 +50,17 @@ def log_entry(request: Request, index: int, created_ms: int) -> dict[str, Any]:
         if value is not None:
             shown[name] = value
     if entry.attrs is not None:
-        shown["metadata"] = msgspec.json.decode(entry.attrs)
+        shown["metadata"] = _metadata(entry.attrs)
     return shown
+
+
+def _metadata(attrs: bytes) -> Any:
+    """attrs as a value that every encoder takes: an integer beyond 64 bits is the double it is read as."""
+    if _LONG_NUMBER.search(attrs):
+        return json.loads(attrs, parse_int=_narrow)
+    return msgspec.json.decode(attrs)
+
+
+def _narrow(digits: str) -> int | float:
+    number = int(digits)
+    return number if -(2**63) <= number < 2**64 else float(number)
