@@ -16,6 +16,8 @@ from tracehub.protocol.errors import InvalidJSON, SlowBody, TooLarge, Unsupporte
 from tracehub.protocol.limits import BODY_BYTES_MAX
 
 GZIP_WINDOW = 31  # zlib: the largest window, gzip framing
+GZIP_MEMBERS_MAX = 1_024
+GZIP_PIECE_BYTES = 64 * 1024  # what is left of a piece is copied at each member's end, so pieces are small
 
 
 async def read_body(request: Request, timeout_s: float, most: int = BODY_BYTES_MAX) -> bytes:
@@ -53,19 +55,27 @@ def inflate(data: bytes, encoding: str, most: int) -> bytes:
 
 
 def _gunzip(data: bytes, most: int) -> bytes:
-    inflated = b""
+    inflated = bytearray()
+    members = 1
+    member = zlib.decompressobj(GZIP_WINDOW)
     try:
-        while data and len(inflated) <= most:  # a gzip file may have several members
-            member = zlib.decompressobj(GZIP_WINDOW)
-            inflated += member.decompress(data, most + 1 - len(inflated))
-            if len(inflated) > most:
-                break
-            if not member.eof:
-                raise InvalidJSON("the gzip body is cut off")
-            data = member.unused_data
+        for at in range(0, len(data), GZIP_PIECE_BYTES):
+            piece = data[at : at + GZIP_PIECE_BYTES]
+            while piece:
+                if member.eof:  # a gzip file may have several members
+                    members += 1
+                    if members > GZIP_MEMBERS_MAX:
+                        raise InvalidJSON(f"a gzip body has at most {GZIP_MEMBERS_MAX} members")
+                    member = zlib.decompressobj(GZIP_WINDOW)
+                inflated += member.decompress(piece, most + 1 - len(inflated))
+                if len(inflated) > most:
+                    return bytes(inflated)
+                piece = member.unused_data or member.unconsumed_tail
     except zlib.error:
         raise InvalidJSON("the body is not valid gzip") from None
-    return inflated
+    if not member.eof:
+        raise InvalidJSON("the gzip body is cut off")
+    return bytes(inflated)
 
 
 def _unzstd(data: bytes, most: int) -> bytes:
