@@ -2,7 +2,8 @@
 
 uvicorn by itself waits for ever for the first byte and takes headers of any size; here a connection that has
 not sent whole headers within HEADERS_TIMEOUT_S, or sent more than HEADERS_BYTES_MAX of them, is closed. The
-body has bounds of its own (body.py).
+same bound holds for all that is neither headers nor body: trailers and chunk extensions, which the parser
+collects even when nobody reads the body. The body has bounds of its own (body.py).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
     _deadline: asyncio.TimerHandle | None = None
-    _header_bytes = 0
+    _bare_bytes = 0  # since the last piece of body or the end of the last request
     _in_headers = True
 
     def connection_made(self, transport: Any) -> None:
@@ -30,20 +31,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to headers."""
-        if self._in_headers:
-            self._header_bytes += len(data)
-            before = self._header_bytes
-            super().data_received(data)
-            if self._in_headers and before > HEADERS_BYTES_MAX and not self.transport.is_closing():
-                self.transport.write(_TOO_LARGE)
-                self.transport.close()
-            return
+        """Count what is not body."""
+        self._bare_bytes += len(data)
         super().data_received(data)
+        if self._bare_bytes > HEADERS_BYTES_MAX and not self.transport.is_closing():
+            if self._in_headers:
+                self.transport.write(_TOO_LARGE)
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._in_headers, self._header_bytes = True, 0
+        self._in_headers = True
         if self._deadline is None:
             self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self._too_slow)
         super().on_message_begin()
@@ -53,6 +51,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_headers = False
         self._stop_clock()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of body has arrived."""
+        self._bare_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request has ended."""
+        self._bare_bytes = 0
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing to watch any more."""
