@@ -57,6 +57,7 @@ def build(settings: Settings) -> ASGI:
             Exception: errors.on_unexpected,
         },
     )
+    application.router.redirect_slashes = False  # a redirect would repeat whatever Host the client sent
     board = Board(now_ms)
     redis = open_redis(settings.redis())
     ears = open_redis(settings.redis(), timeout_s=None)

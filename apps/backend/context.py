@@ -14,7 +14,7 @@ from apps.backend.live.board import Board
 from apps.backend.live.snapshot import Snapshots
 from apps.backend.metrics import Metrics
 from apps.backend.submission import Submitter
-from tracehub.protocol.errors import Forbidden, InvalidField
+from tracehub.protocol.errors import Forbidden, InvalidField, NotFound
 from tracehub.runtime.clock import Clock, Random
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.ledger import PostgresLedger
@@ -43,6 +43,9 @@ class Context:
     random: Random
 
 
+BIGINT_MAX = 2**63 - 1
+
+
 def context(request: Request) -> Context:
     """The context of this process."""
     found: Context = request.app.state.context
@@ -56,11 +59,15 @@ def tenant_of(_: Request) -> str:
 
 def require_own_page(request: Request) -> None:
     """Refuse what a foreign web page, or DNS that was rebound, could send (ingest.md §8)."""
-    host = urlsplit("//" + request.headers.get("host", "")).hostname or ""
-    if not _is_loopback(host):
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    try:
+        name = urlsplit("//" + host).hostname or ""
+        page = host if origin is None else urlsplit(origin).netloc
+    except ValueError:
+        name = page = ""
+    if not _is_loopback(name):
         raise Forbidden("this route is open to the machine itself only: call it by its loopback address")
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if page != host:
         raise Forbidden("this route cannot be called by another site's page")
 
 
@@ -71,6 +78,24 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def mended(text: str) -> str:
+    """Text of a path or a query, as the same text in a body would be kept; so it can be asked for."""
+    return text.replace("\0", "\ufffd")
+
+
+def query_text(request: Request, name: str) -> str | None:
+    """A text query parameter; absent and empty are None."""
+    return mended(request.query_params.get(name, "")) or None
+
+
+def row_id(request: Request) -> int:
+    """The id in the path. Raises NotFound for one that no row can have."""
+    number: int = request.path_params["id"]
+    if number > BIGINT_MAX:
+        raise NotFound
+    return number
 
 
 def query_int(request: Request, name: str, default: int, most: int) -> int:

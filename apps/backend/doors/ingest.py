@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from apps.backend.body import read_body, require_json
-from apps.backend.context import Context, context, tenant_of
+from apps.backend.context import Context, context, mended, tenant_of
 from apps.backend.errors import JSON
 from apps.backend.faults import ACK_DELAY_S
 from apps.backend.live.snapshot import ack_of
@@ -99,7 +99,7 @@ async def _in_flight(ctx: Context, stream: StreamKey) -> Ranges:
 async def ack(request: Request) -> Response:
     """How far a service is acknowledged."""
     ctx = context(request)
-    tenant_id, service = tenant_of(request), request.path_params["service"]
+    tenant_id, service = tenant_of(request), mended(request.path_params["service"])
     text = request.query_params.get("epoch", "")
     epochs = await ctx.ledger.epochs(tenant_id, service)
     if text:

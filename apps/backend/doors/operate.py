@@ -12,7 +12,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from apps.backend.body import read_body, require_json
-from apps.backend.context import Context, context, query_int, require_own_page, tenant_of
+from apps.backend.context import (
+    Context,
+    context,
+    query_int,
+    query_text,
+    require_own_page,
+    row_id,
+    tenant_of,
+)
 from apps.backend.errors import JSON
 from tracehub.pipeline.proof import prove
 from tracehub.protocol.errors import Conflict, InvalidField, NotFound, Unavailable, UnknownService
@@ -41,7 +49,7 @@ async def proof(request: Request) -> Response:
         await prove(
             ctx.reading,
             ctx.buffers,
-            ctx.queue, tenant_id=tenant_of(request), service=request.query_params.get("service") or None
+            ctx.queue, tenant_id=tenant_of(request), service=query_text(request, "service")
         )
     )
 
@@ -49,14 +57,14 @@ async def proof(request: Request) -> Response:
 async def replays(request: Request) -> Response:
     """GET /replay."""
     ctx = context(request)
-    status = request.query_params.get("status") or None
+    status = query_text(request, "status")
     if status is not None and status not in REPLAY_STATUSES:
         raise InvalidField(f"must be one of {', '.join(REPLAY_STATUSES)}", field="status")
     limit, offset = _page(request)
     rows = await ctx.reading.replays(
         tenant_of(request),
         status=status,
-        service=request.query_params.get("service") or None,
+        service=query_text(request, "service"),
         limit=limit,
         offset=offset,
     )
@@ -92,7 +100,7 @@ async def abandon_replay(request: Request) -> Response:
     """POST /replay/{id}/abandon: an operator signs the rest off."""
     ctx = context(request)
     await settings_body(request)
-    row = await ctx.reading.replay(tenant_of(request), request.path_params["id"])
+    row = await ctx.reading.replay(tenant_of(request), row_id(request))
     if row is None:
         raise NotFound("there is no replay of this id")
     if row["status"] in ("completed", "lost"):
@@ -120,8 +128,8 @@ async def dead_letters(request: Request) -> Response:
     limit, offset = _page(request)
     rows = await ctx.reading.dead_letters(
         tenant_of(request),
-        service=request.query_params.get("service") or None,
-        reason=request.query_params.get("reason") or None,
+        service=query_text(request, "service"),
+        reason=query_text(request, "reason"),
         limit=limit,
         offset=offset,
     )
@@ -157,7 +165,7 @@ async def delete_dead_letter(request: Request) -> Response:
     ctx = context(request)
     require_json(request, strict=True)
     require_own_page(request)
-    if not await ctx.reading.delete_dead_letter(tenant_of(request), request.path_params["id"]):
+    if not await ctx.reading.delete_dead_letter(tenant_of(request), row_id(request)):
         raise NotFound("there is no dead letter of this id")
     return Response(status_code=204)
 
@@ -240,7 +248,7 @@ def _letter(row: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _dead_letter(ctx: Context, request: Request) -> dict[str, Any]:
-    rows = await ctx.reading.dead_letters(tenant_of(request), letter_id=request.path_params["id"])
+    rows = await ctx.reading.dead_letters(tenant_of(request), letter_id=row_id(request))
     if not rows:
         raise NotFound("there is no dead letter of this id")
     return rows[0]
