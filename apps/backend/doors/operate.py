@@ -24,7 +24,6 @@ from apps.backend.context import (
 from apps.backend.errors import JSON
 from tracehub.pipeline.proof import prove
 from tracehub.protocol.errors import Conflict, InvalidField, NotFound, Unavailable, UnknownService
-from tracehub.protocol.ids import ID_BASE_RANDOM_BYTES, id_base
 from tracehub.protocol.lenient import load_json
 from tracehub.protocol.limits import EPOCH_MAX, REPLAY_RANGE_MAX, SEQ_MAX
 from tracehub.protocol.logentry import iso, log_entry
@@ -146,12 +145,9 @@ async def retry_dead_letter(request: Request) -> Response:
     row = await _dead_letter(ctx, request)
     if row["reason"] == "conflict":
         raise Conflict("the number is stored with other content; this entry can only be discarded")
-    stored = _as_request(row)
-    fresh = StoreRequest(
-        stored.stream, stored.door, stored.service, stored.batch_id,
-        id_base(ctx.clock(), ctx.random(ID_BASE_RANDOM_BYTES)), stored.ranges, stored.entries,
-    )  # fmt: skip
-    outcome = await ctx.submitter.outcome(ctx.submitter.submit(fresh), ctx.settings.ack_timeout_s)
+    # It keeps its id: refused again it is the same letter, tried twice by mistake it is one row.
+    pending = ctx.submitter.submit(_as_request(row))
+    outcome = await ctx.submitter.outcome(pending, ctx.settings.ack_timeout_s)
     if outcome is None:
         raise Unavailable("the entry waits in the queue; look again", retry_after_s=1)
     still = await ctx.reading.dead_letters(tenant_of(request), letter_id=row["id"])
