@@ -81,13 +81,10 @@ class Faults:
         ]
 
     async def run(self) -> None:
-        """Look until cancelled; tell when a fault has run out."""
+        """Look until cancelled."""
         while True:
-            before = set(self._until_ms)
             try:
                 await self.refresh()
-                for action in before - set(self._until_ms):
-                    log.info("fault.ended", action=action)
             except TraceHubError:
                 pass
             await asyncio.sleep(REFRESH_S)
@@ -98,12 +95,23 @@ class Faults:
             await self.refresh()
 
     async def refresh(self) -> None:
-        """Read what is on."""
+        """Read what is on; tell the viewers, once for all backends, of each fault that has ended."""
+        before = self._until_ms
         with translated():
             values = await self._redis.mget([keys.fault(action) for action in FAULTS])
         self._until_ms = {
             action: int(value) for action, value in zip(FAULTS, values, strict=True) if value is not None
         }
+        for action in before.keys() - self._until_ms.keys():
+            if await self._workers.may_speak("ended", action, before[action]):
+                log.info("fault.ended", action=action)
+                told = {
+                    "action": action,
+                    "active": False,
+                    "until": None,
+                    "parameters": {"what": FAULTS[action].what},
+                }
+                await self._queue.publish("sim:control", told)
 
     async def start(self, action: str, seconds: int | None) -> dict[str, Any]:
         """Do it. Raises InvalidField (unknown action, bad seconds), Conflict (no worker to crash), Transient."""
@@ -143,5 +151,5 @@ class Faults:
     async def _reset(self) -> None:
         with translated():
             await self._redis.delete(*(keys.fault(action) for action in FAULTS))
-        self._until_ms = {}
+        await self.refresh()
         await self._reading.reset()
