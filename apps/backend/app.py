@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -88,9 +89,10 @@ def build(settings: Settings) -> ASGI:
     )
     live = Live(board, snapshots, now_ms, settings.live_entries_per_second_max)
     crashes = CrashWatch(workers, queue, now_ms)
+    metrics = Metrics()
     application.state.context = Context(
         settings, redis, queue, RedisBuffers(buffers), ledger, reading, submitter, faults, board, snapshots,
-        Metrics(), now_ms, random_bytes,
+        metrics, now_ms, random_bytes,
     )  # fmt: skip
 
     async def hear(message: bytes) -> None:
@@ -124,11 +126,11 @@ def build(settings: Settings) -> ASGI:
         log.info("backend.stopped")
 
     application.router.lifespan_context = lifespan
-    return with_hygiene(socketio.ASGIApp(live.server, other_asgi_app=application))
+    return with_hygiene(socketio.ASGIApp(live.server, other_asgi_app=application), metrics)
 
 
-def with_hygiene(inner: ASGI) -> ASGI:
-    """Headers that every answer has, and the request id: echoed when it is printable, else made."""
+def with_hygiene(inner: ASGI, metrics: Metrics) -> ASGI:
+    """Headers that every answer has, the request id (echoed when it is printable, else made), and a count."""
 
     async def outer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -136,10 +138,12 @@ def with_hygiene(inner: ASGI) -> ASGI:
             return
         request_id = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
         if not 1 <= len(request_id) <= REQUEST_ID_MAX or not all(32 < c < 127 for c in request_id):
-            request_id = secrets.token_hex(16).encode()
+            request_id = str(uuid.uuid4()).encode()
 
         async def tell(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
+                route = getattr(scope.get("endpoint"), "__name__", "none")
+                metrics.requests.labels(route, str(message["status"])).inc()
                 message["headers"] = [*message.get("headers", ()), *HYGIENE, (b"x-request-id", request_id)]
             await send(message)
 
