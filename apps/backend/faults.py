@@ -6,6 +6,7 @@ A fault with a duration is a key with a time to live, so it ends by itself even 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,10 +84,8 @@ class Faults:
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            try:
+            with contextlib.suppress(TraceHubError):
                 await self.refresh()
-            except TraceHubError:
-                pass
             await asyncio.sleep(REFRESH_S)
 
     async def heard(self, message: bytes) -> None:
@@ -133,7 +132,8 @@ class Faults:
         if until is not None:
             with translated():
                 await self._redis.set(keys.fault(action), until, px=lasts * 1000)
-            self._until_ms[action] = until
+            # A new table: a look that is under way compares with the old one, and takes this for no end.
+            self._until_ms = {**self._until_ms, action: until}
         told = {"action": action, "active": until is not None, "until": iso(until) if until else None}
         await self._queue.publish("sim:control", {**told, "parameters": parameters})
         log.warning("fault.started", action=action, seconds=lasts)
