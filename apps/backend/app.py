@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import AsyncIterator
 
 import socketio
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apps.backend import errors
 from apps.backend.context import Context
@@ -25,6 +25,7 @@ from apps.backend.live.socketio import Live
 from apps.backend.metrics import Metrics
 from apps.backend.submission import Submitter
 from tracehub.protocol.errors import TraceHubError
+from tracehub.protocol.messages import decode_live
 from tracehub.runtime.clock import now_ms, random_bytes
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.connect import open_pool
@@ -39,16 +40,11 @@ from tracehub.storage.redis.workers import Workers
 
 log = structlog.get_logger()
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 HYGIENE = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"))
 REQUEST_ID_MAX = 128
 
 
-def build(settings: Settings) -> ASGI:
+def build(settings: Settings) -> ASGIApp:
     """The whole application. Call it inside the running event loop; connections open when they are needed."""
     application = Starlette(
         routes=[*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES],
@@ -96,9 +92,10 @@ def build(settings: Settings) -> ASGI:
     )  # fmt: skip
 
     async def hear(message: bytes) -> None:
-        crashes.heard(message)
-        await live.heard(message)
-        await faults.heard(message)
+        heard = decode_live(message)
+        crashes.heard(heard)
+        await live.heard(heard)
+        await faults.heard(heard)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -110,6 +107,7 @@ def build(settings: Settings) -> ASGI:
         }
         background = [
             asyncio.create_task(listen(ears, handlers, submitter.reconnected)),
+            asyncio.create_task(submitter.run()),
             asyncio.create_task(live.run()),
             asyncio.create_task(faults.run()),
             asyncio.create_task(crashes.run()),
@@ -126,10 +124,20 @@ def build(settings: Settings) -> ASGI:
         log.info("backend.stopped")
 
     application.router.lifespan_context = lifespan
-    return with_hygiene(socketio.ASGIApp(live.server, other_asgi_app=application), metrics)
+    return with_hygiene(by_path("/socket.io/", socketio.ASGIApp(live.server), application), metrics)
 
 
-def with_hygiene(inner: ASGI, metrics: Metrics) -> ASGI:
+def by_path(prefix: str, below: ASGIApp, other: ASGIApp) -> ASGIApp:
+    """Two applications behind one port."""
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        inner = below if scope.get("path", "").startswith(prefix) else other
+        await inner(scope, receive, send)
+
+    return choose
+
+
+def with_hygiene(inner: ASGIApp, metrics: Metrics) -> ASGIApp:
     """Headers that every answer has, the request id (echoed when it is printable, else made), and a count."""
 
     async def outer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,7 +148,7 @@ def with_hygiene(inner: ASGI, metrics: Metrics) -> ASGI:
         if not 1 <= len(request_id) <= REQUEST_ID_MAX or not all(32 < c < 127 for c in request_id):
             request_id = str(uuid.uuid4()).encode()
 
-        async def tell(message: MutableMapping[str, Any]) -> None:
+        async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("endpoint"), "__name__", "none")
                 metrics.requests.labels(route, str(message["status"])).inc()

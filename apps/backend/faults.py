@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from tracehub.protocol.errors import Conflict, InvalidField, TraceHubError
 from tracehub.protocol.logentry import iso
+from tracehub.protocol.messages import LiveMessage
 from tracehub.runtime.clock import Clock
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.redis import keys
@@ -88,9 +89,9 @@ class Faults:
                 await self.refresh()
             await asyncio.sleep(REFRESH_S)
 
-    async def heard(self, message: bytes) -> None:
+    async def heard(self, live: LiveMessage) -> None:
         """A message of the live bus: another backend may have started a fault."""
-        if b"sim:control" in message[:40]:
+        if live.event == "sim:control":
             await self.refresh()
 
     async def refresh(self) -> None:

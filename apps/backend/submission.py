@@ -11,6 +11,7 @@ Limits: PENDING_BYTES_MAX of requests that wait here. Not here: validation (door
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 
@@ -34,12 +35,17 @@ ASKING_MAX = 4
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A request on its way. `queued` ends when it is in the queue, `outcome` when its receipt came."""
+    """A request on its way. `queued` ends when it is in the queue, `outcome` when its receipt came.
+
+    The outcome is None when it still waits or runs at the deadline (monotonic seconds). Both raise Unavailable
+    when the job is gone, Overloaded when the queue is full.
+    """
 
     request: Request
     encoded: bytes
+    deadline_s: float
     queued: asyncio.Future[None]
-    outcome: asyncio.Future[Outcome]
+    outcome: asyncio.Future[Outcome | None]
     job_id: str = ""
 
 
@@ -66,61 +72,58 @@ class Submitter:
         self._pending_bytes = 0
         self._jobs: dict[str, list[Pending]] = {}  # unreceipted
         self._sent_at: dict[str, float] = {}
-        self._asking = asyncio.Semaphore(ASKING_MAX)
         self._ask_now = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def submit(self, request: Request) -> Pending:
-        """Take a request in. Raises Overloaded when too much waits here."""
+    def submit(self, request: Request, wait_s: float) -> Pending:
+        """Take a request in; its outcome is known after `wait_s`. Raises Overloaded when too much waits here."""
         encoded = encode(request)
         if self._pending_bytes + len(encoded) > PENDING_BYTES_MAX:
             raise Overloaded(retry_after_s=1)
         loop = asyncio.get_running_loop()
-        pending = Pending(request, encoded, loop.create_future(), loop.create_future())
+        deadline_s = monotonic_s() + wait_s
+        pending = Pending(request, encoded, deadline_s, loop.create_future(), loop.create_future())
         self._pending.append(pending)
         self._pending_bytes += len(encoded)
         self._flush()
         return pending
 
-    async def outcome(self, pending: Pending, timeout_s: float) -> Outcome | None:
-        """What became of it; None = it still waits or runs after `timeout_s`.
+    async def run(self) -> None:
+        """Ask the ledger for those whose receipt is late, or was not heard, until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._receipt_wait_s / 4):
+                    await self._ask_now.wait()
+            everybody = self._ask_now.is_set()
+            self._ask_now.clear()
+            late = monotonic_s() - self._receipt_wait_s
+            waiting = [
+                pending
+                for job_id, group in list(self._jobs.items())
+                if everybody or self._sent_at[job_id] < late
+                for pending in group
+                if pending.queued.done() and not pending.outcome.done()
+            ]
+            for at in range(0, len(waiting), ASKING_MAX):
+                await asyncio.gather(*map(self._ask, waiting[at : at + ASKING_MAX]))
+            self._end_overdue()
+            self._forget_settled()
 
-        Raises Unavailable when its job is gone, Overloaded when the queue is full.
-        """
-        deadline = monotonic_s() + timeout_s
-        wait_s = self._receipt_wait_s
-        while (left := deadline - monotonic_s()) > 0:
-            asked = asyncio.ensure_future(self._ask_now.wait())
-            try:
-                await asyncio.wait(
-                    (pending.outcome, asked), timeout=min(wait_s, left), return_when=asyncio.FIRST_COMPLETED
-                )
-            finally:
-                asked.cancel()
-            if pending.outcome.done():
-                return pending.outcome.result()
-            if pending.job_id and pending.queued.done():
-                outcome = await self._ask(pending)
-                if outcome is not None:
-                    return outcome
-                wait_s = min(wait_s * 2, 2.0)
-        return None
-
-    async def _ask(self, pending: Pending) -> Outcome | None:
-        """One question to mark and ledger, in this order; None = it still waits or runs."""
-        async with self._asking:
-            if pending.outcome.done():
-                return pending.outcome.result()
-            try:
-                marked = await self._queue.is_marked(pending.job_id)
-                outcome = await recount(self._ledger, self._queue, pending.request)
-            except TraceHubError as error:
-                log.warning("receipt.not_asked", reason=error.message)
-                return None
-        if outcome is not None or marked:
-            return outcome
-        raise Unavailable("the queue lost the batch; send it again", retry_after_s=1)
+    async def _ask(self, pending: Pending) -> None:
+        """One question to mark and ledger, in this order: what is in neither is gone."""
+        try:
+            marked = await self._queue.is_marked(pending.job_id)
+            outcome = await recount(self._ledger, self._queue, pending.request)
+        except TraceHubError as error:
+            log.warning("receipt.not_asked", reason=error.message)
+            return
+        if pending.outcome.done():
+            return
+        if outcome is not None:
+            pending.outcome.set_result(outcome)
+        elif not marked:
+            self._fail(pending, Unavailable("the queue lost the batch; send it again", retry_after_s=1))
 
     def heard(self, message: bytes) -> None:
         """A receipt message."""
@@ -143,7 +146,6 @@ class Submitter:
     def reconnected(self) -> None:
         """What was said while nobody listened was not heard: all waiters ask the ledger now."""
         self._ask_now.set()
-        self._ask_now = asyncio.Event()
 
     def _flush(self) -> None:
         """Send the next jobs, as far as the rule of two allows."""
@@ -160,9 +162,16 @@ class Submitter:
             task = asyncio.create_task(self._send(job_id, group))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        self._forget_overdue()
 
-    def _forget_overdue(self) -> None:
+    def _end_overdue(self) -> None:
+        """Nobody waits longer than the deadline."""
+        now = monotonic_s()
+        for group in (self._pending, *self._jobs.values()):
+            for pending in group:
+                if pending.deadline_s < now and not pending.outcome.done():
+                    pending.outcome.set_result(None)
+
+    def _forget_settled(self) -> None:
         """Jobs without anybody waiting for them need not be remembered."""
         for job_id in [j for j, group in self._jobs.items() if all(p.outcome.done() for p in group)]:
             self._jobs.pop(job_id)
@@ -177,9 +186,14 @@ class Submitter:
         self._flush()
 
     def _take(self, job_id: str) -> list[Pending]:
+        """The next group: at most half of what is under way, so that two jobs share the work evenly."""
+        under_way = len(self._pending) + sum(map(len, self._jobs.values()))
+        most = (under_way + 1) // GROUP_JOBS_MAX
         group: list[Pending] = []
         size = 0
-        while self._pending and (not group or size + len(self._pending[0].encoded) <= JOB_BYTES_TARGET):
+        while self._pending and (
+            not group or (len(group) < most and size + len(self._pending[0].encoded) <= JOB_BYTES_TARGET)
+        ):
             pending = self._pending.popleft()
             pending.job_id = job_id
             size += len(pending.encoded)

@@ -69,7 +69,7 @@ async def run(settings: Settings) -> None:
         ledger,
         queue,
         clock=now_ms,
-        on_stored=publisher.stored,
+        describe=publisher.describe,
         rows_max=settings.group_rows_max,
         gap_ranges_max=settings.gap_ranges_max,
     )

@@ -2,8 +2,8 @@
 
 What is different from arq as it comes, and why (measured in docs/performance.md):
 1. A lease of a few seconds, renewed while the job runs: a dead worker's jobs free themselves.
-2. One script per claim instead of a transaction, and a slot that cannot leak when Redis goes away in between.
-3. It waits for a wake-up while idle and polls quickly while busy.
+2. One script finds and leases what is free; a slot cannot leak when Redis goes away in between.
+3. It looks when it is woken, when a job ends, and every POLL_S; nothing is polled at speed.
 4. A Redis that restarts costs a pause, never the worker.
 Never pickle: jobs are msgpack (tracehub/storage/redis/jobs.py).
 """
@@ -11,6 +11,7 @@ Never pickle: jobs are msgpack (tracehub/storage/redis/jobs.py).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,8 +31,7 @@ log = structlog.get_logger()
 
 JOBS_MAX = 8
 READ_LIMIT = 64
-BUSY_POLL_S = 0.005
-IDLE_POLL_S = 0.5
+POLL_S = 0.5
 JOB_TIMEOUT_S = 120
 NEVER = 10**9
 
@@ -83,17 +83,14 @@ class QueueWorker(Worker):
     async def run_until_stopped(self) -> None:
         """Take jobs until `stop`; then wait for those that run."""
         renewing = asyncio.create_task(self._renew())
-        pause_s = BUSY_POLL_S
         try:
             while not self._stopping:
                 self._woken.clear()
                 try:
                     await self._poll_iteration()
-                    pause_s = BUSY_POLL_S if self.tasks else IDLE_POLL_S
                 except RedisError as error:
                     log.warning("queue.unreachable", queue=self.queue_name, error=type(error).__name__)
-                    pause_s = IDLE_POLL_S
-                await self._pause(pause_s)
+                await self._pause()
             if self.tasks:
                 await asyncio.wait(self.tasks.values(), timeout=JOB_TIMEOUT_S)
         finally:
@@ -105,34 +102,35 @@ class QueueWorker(Worker):
         self.allow_pick_jobs = False
         self._woken.set()
 
-    async def _pause(self, seconds: float) -> None:
-        if seconds <= BUSY_POLL_S:
-            await asyncio.sleep(seconds)
-            return
-        try:
-            async with asyncio.timeout(seconds):
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):
                 await self._woken.wait()
-        except TimeoutError:
-            pass
 
-    async def start_jobs(self, job_ids: list[bytes]) -> None:
-        """Lease what is free and start it; arq's own way needs three round trips and leaks slots."""
-        for raw_id in job_ids:
-            if self.job_counter >= self.max_jobs:
-                return
-            job_id = raw_id.decode()
-            if job_id in self.tasks and not self.tasks[job_id].done():
-                continue
+    async def _poll_iteration(self) -> None:
+        """Lease what is due and free, start it, clear away what has ended."""
+        free = self.max_jobs - self.job_counter
+        if self.allow_pick_jobs and free > 0:
             lease_ms = int(self.in_progress_timeout_s * 1000)
-            score = await self._claim(
-                keys=[self.queue_name], args=[job_id, keys.in_progress(job_id), now_ms(), lease_ms]
+            claimed = await self._claim(
+                keys=[self.queue_name],
+                args=[keys.IN_PROGRESS_PREFIX, now_ms(), lease_ms, free, self.queue_read_limit],
             )
-            if score is None:
-                continue
-            self.job_counter += 1
-            task = self.loop.create_task(self.run_job(job_id, int(float(score))))
-            task.add_done_callback(self._free_slot)
-            self.tasks[job_id] = task
+            for raw_id, score in zip(claimed[::2], claimed[1::2], strict=True):
+                self._start(raw_id.decode(), int(float(score)))
+        for job_id, task in list(self.tasks.items()):
+            if task.done():
+                del self.tasks[job_id]
+                if (error := task.exception()) is not None:
+                    # Redis went away at the end of the job: its lease runs out, and it comes again.
+                    log.warning("job.unfinished", job=job_id, error=type(error).__name__)
+        await self.heart_beat()
+
+    def _start(self, job_id: str, score: int) -> None:
+        self.job_counter += 1
+        task = self.loop.create_task(self.run_job(job_id, score))
+        task.add_done_callback(self._free_slot)
+        self.tasks[job_id] = task
 
     def _free_slot(self, _: asyncio.Task[Any]) -> None:
         self.job_counter -= 1

@@ -9,7 +9,7 @@ Cancelling `commit` leaves the job in the group; it runs on, and the next run of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 BACKOFF_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 UNEXPECTED_PAUSE_S = 1.0
 
-OnStored = Callable[[Stored, int], Awaitable[None]]
+Describe = Callable[[Stored, int], bytes]
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class _Waiting:
 
 
 class Committer:
-    """One store transaction at a time over one ledger. `on_stored(stored, now_ms)` hears of each commit."""
+    """One store transaction at a time over one ledger. `describe(stored, now_ms)` says it to the viewers."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Committer:
         queue: RedisQueue,
         *,
         clock: Clock,
-        on_stored: OnStored,
+        describe: Describe,
         rows_max: int = 5_000,
         gap_ranges_max: int = 2_000,
     ) -> None:
         self._ledger = ledger
         self._queue = queue
         self._clock = clock
-        self._on_stored = on_stored
+        self._describe = describe
         self._rows_max = rows_max
         self._gap_ranges_max = gap_ranges_max
         self._waiting: dict[str, _Waiting] = {}
@@ -120,13 +120,12 @@ class Committer:
         return Moment(others, self._clock(), self._gap_ranges_max)
 
     async def _settle(self, group: Sequence[_Waiting], stored: Stored) -> None:
-        await self._on_stored(stored, self._clock())
         outcomes = iter(stored.outcomes)
         receipts = [
             (waiting.job, Receipt(waiting.job.id, [next(outcomes) for _ in waiting.job.requests]))
             for waiting in group
         ]
-        await self._queue.settle(receipts)
+        await self._queue.settle(receipts, self._describe(stored, self._clock()))
         self.jobs_done += len(group)
         for waiting in group:
             self._release(waiting)

@@ -81,10 +81,9 @@ async def replay_job(ctx: dict[str, Any], body: bytes) -> None:
 
 
 async def _tell(parts: Parts, done: Replayed) -> None:
-    if done.stored.outcomes:
-        await parts.publisher.stored(done.stored, now_ms())
-    for stream, completed in done.completed:
-        await parts.publisher.replay_completed(stream, completed)
+    done.stored.completed += done.completed
+    if done.stored.outcomes or done.stored.completed:
+        await parts.publisher.publish(done.stored, now_ms())
 
 
 async def sweep_marks(ctx: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from tracehub.protocol.messages import Request, StreamKey
 from tracehub.protocol.ranges import first_numbers
 from tracehub.protocol.severity import ERROR
 from tracehub.storage.ports import CompletedReplay
-from tracehub.storage.redis.queue import RedisQueue
+from tracehub.storage.redis.queue import RedisQueue, live_message
 
 log = structlog.get_logger()
 
@@ -33,8 +33,8 @@ class Publisher:
         self._second = 0
         self._left = live_max
 
-    async def stored(self, stored: Stored, now_ms: int) -> None:
-        """After each commit."""
+    def describe(self, stored: Stored, now_ms: int) -> bytes:
+        """The message of one commit; it goes out with the receipts, just before them."""
         counts: dict[StreamKey, list[int]] = {}
         total = 0
         for request, left_out in stored.fresh:
@@ -60,27 +60,15 @@ class Publisher:
         data["duplicates"] = sum(o.duplicates for o in stored.outcomes)
         data["conflicts"] = sum(o.conflicts for o in stored.outcomes)
         data["entries"] = self._sample(stored.fresh, total, now_ms)
-        await self._tell("stored", data)
-        for stream, completed in stored.completed:
-            await self.replay_completed(stream, completed)
+        data["replays"] = [replay_completed(stream, completed) for stream, completed in stored.completed]
+        return live_message("stored", data)
 
-    async def replay_completed(
-        self, stream: StreamKey, done: CompletedReplay, count: int | None = None
-    ) -> None:
-        """A replay request has nothing left to do."""
-        await self._tell(
-            "replay:completed",
-            {
-                "id": done.id,
-                "tenant": stream.tenant_id,
-                "service": stream.numbering,
-                "epoch": stream.epoch,
-                "from": done.first,
-                "to": done.last,
-                "count": done.count if count is None else count,
-                "latencyMs": done.latency_ms,
-            },
-        )
+    async def publish(self, stored: Stored, now_ms: int) -> None:
+        """For commits without receipts. Best effort: what is not heard is not missed."""
+        try:
+            await self._queue.publish_message(self.describe(stored, now_ms))
+        except TraceHubError as error:
+            log.warning("live.unreachable", reason=error.message)
 
     def _sample(self, fresh: list[tuple[Request, set[int]]], total: int, now_ms: int) -> list[dict[str, Any]]:
         if now_ms // 1000 != self._second:
@@ -107,8 +95,15 @@ class Publisher:
             place += size
         return shown
 
-    async def _tell(self, event: str, data: dict[str, Any]) -> None:
-        try:
-            await self._queue.publish(event, data)
-        except TraceHubError as error:
-            log.warning("live.unreachable", event_name=event, error=error.message)
+
+def replay_completed(stream: StreamKey, done: CompletedReplay) -> dict[str, Any]:
+    """The event `replay:completed` (ingest.md §7)."""
+    return {
+        "id": done.id,
+        "service": stream.numbering,
+        "epoch": stream.epoch,
+        "from": done.first,
+        "to": done.last,
+        "count": done.count,
+        "latencyMs": done.latency_ms,
+    }

@@ -9,7 +9,7 @@ Cost follows what the buffer holds, not the width of the range. Not here: when r
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tracehub.pipeline.store import Moment, Stored, store
 from tracehub.protocol import ranges as r
@@ -73,6 +73,10 @@ async def replay(
             for request in _requests(stream, task, look, (now_ms, random)):
                 stored = await store(ledger, [request], moment)
                 accepted += sum(o.accepted for o in stored.outcomes)
+                # The request itself is written down after the commit that completes it.
+                stored.completed = [
+                    (key, replace(c, count=accepted) if c.id == task.id else c) for key, c in stored.completed
+                ]
                 done.stored.absorb(stored)
         gone = r.subtract(rest, r.of_numbers(look.entries))
         missed = _counts_as_miss(task, look, gone)

@@ -6,8 +6,11 @@ ascend, need no room in the job, and are the same however often the job runs. Ra
 
 from __future__ import annotations
 
+from base64 import b32encode
+
 ID_BASE_RANDOM_BYTES = 6
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# The standard library writes base 32 in another alphabet of the same order.
+_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 
 
 def id_base(now_ms: int, random: bytes) -> bytes:
@@ -22,4 +25,9 @@ def id_base(now_ms: int, random: bytes) -> bytes:
 def sortable_id(now_ms: int, random: bytes) -> str:
     """A time-sortable, unique text of 26 characters (a ULID) for batches and jobs. `random`: 10 bytes."""
     value = (now_ms & (2**48 - 1)) << 80 | int.from_bytes(random[:10], "big")
-    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+    return ulid(value)
+
+
+def ulid(value: int) -> str:
+    """128 bits as 26 characters of Crockford's base 32."""
+    return b32encode((value << 6).to_bytes(17, "big"))[:26].translate(_CROCKFORD).decode()

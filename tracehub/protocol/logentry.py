@@ -14,7 +14,6 @@ from tracehub.protocol.limits import TEXT_CHARS_MAX
 from tracehub.protocol.messages import Entry, Request, entry_id
 from tracehub.protocol.severity import word_of
 
-
 _LONG_NUMBER = re.compile(rb"\d{19}")
 
 

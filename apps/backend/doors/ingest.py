@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from apps.backend.body import read_body, require_json
 from apps.backend.context import Context, context, mended, tenant_of
-from apps.backend.errors import JSON
+from apps.backend.errors import JSON, on_tracehub_error
 from apps.backend.faults import ACK_DELAY_S
 from apps.backend.live.snapshot import ack_of
-from apps.backend.submission import Pending
 from tracehub.protocol.ack import StreamState
 from tracehub.protocol.entries import Batch, parse_batch
 from tracehub.protocol.errors import REFUSALS, InvalidField, NetworkDropped, TraceHubError, UnknownService
 from tracehub.protocol.ids import ID_BASE_RANDOM_BYTES, id_base, sortable_id
 from tracehub.protocol.limits import EPOCH_MAX
-from tracehub.protocol.messages import Outcome, StreamKey
 from tracehub.protocol.messages import Request as StoreRequest
+from tracehub.protocol.messages import StreamKey
 from tracehub.protocol.ranges import EMPTY, Ranges
 from tracehub.protocol.reply import queued_reply, stored_reply
 from tracehub.runtime.clock import monotonic_s
@@ -28,27 +29,51 @@ from tracehub.storage.ports import in_flight_by_stream
 DOOR = "ingest"
 
 
-async def ingest(request: Request) -> Response:
+class Endpoint:
+    """An ASGI function as a route's endpoint; Starlette would take a bare function for a view."""
+
+    def __init__(self, function: ASGIApp) -> None:
+        self._function = function
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the function."""
+        await self._function(scope, receive, send)
+
+
+async def ingest(scope: Scope, receive: Receive, send: Send) -> None:
+    """POST /ingest, as a bare ASGI endpoint: this is the route that must be fast."""
+    request = Request(scope, receive)
+    try:
+        response = await _ingest(request)
+    except TraceHubError as error:
+        response = await on_tracehub_error(request, error)
+    await response(scope, receive, send)
+
+
+async def _ingest(request: Request) -> Response:
     """Take a batch, wait for its commit, acknowledge."""
     started = monotonic_s()
     ctx = context(request)
     if ctx.faults.is_on("drop_network"):
         raise NetworkDropped(retry_after_s=1)
-    acks = request.query_params.get("acks", "stored")
+    acks = request.query_params.get("acks", "stored") if request.scope["query_string"] else "stored"
     if acks not in ("stored", "queued"):
         raise InvalidField("acks must be stored or queued", field="acks")
     require_json(request)
     body = await read_body(request, ctx.settings.body_timeout_s)
     batch = parse_batch(body, ctx.clock())
     to_store = _request(ctx, tenant_of(request), batch)
-    pending = ctx.submitter.submit(to_store)
+    left_s = ctx.settings.ack_timeout_s - (monotonic_s() - started)
+    pending = ctx.submitter.submit(to_store, left_s)
     ctx.board.on_received(len(batch.entries))
     ctx.metrics.received.inc(len(batch.entries))
-    if acks == "queued":
-        await asyncio.shield(pending.queued)
-        outcome = None
+    outcome = None
+    if acks == "stored":
+        outcome = await pending.outcome
     else:
-        outcome = await _outcome(ctx, pending, started)
+        await pending.queued
+    if outcome is not None and outcome.refused:
+        raise REFUSALS.get(outcome.refused, TraceHubError)(retry_after_s=1)
     if ctx.faults.is_on("delay_ack"):
         await asyncio.sleep(ACK_DELAY_S)
     if outcome is None:
@@ -74,14 +99,6 @@ def _request(ctx: Context, tenant_id: str, batch: Batch) -> StoreRequest:
         batch.start,
         batch.lost,
     )
-
-
-async def _outcome(ctx: Context, pending: Pending, started: float) -> Outcome | None:
-    left = ctx.settings.ack_timeout_s - (monotonic_s() - started)
-    outcome = await ctx.submitter.outcome(pending, max(left, 0.001))
-    if outcome is not None and outcome.refused:
-        raise REFUSALS.get(outcome.refused, TraceHubError)(retry_after_s=1)
-    return outcome
 
 
 async def _state(ctx: Context, stream: StreamKey) -> StreamState | None:
@@ -115,6 +132,6 @@ async def ack(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/ingest", ingest, methods=["POST"]),
+    Route("/ingest", Endpoint(ingest), methods=["POST"]),
     Route("/ack/{service:path}", ack, methods=["GET"]),
 ]

@@ -48,7 +48,9 @@ async def proof(request: Request) -> Response:
         await prove(
             ctx.reading,
             ctx.buffers,
-            ctx.queue, tenant_id=tenant_of(request), service=query_text(request, "service")
+            ctx.queue,
+            tenant_id=tenant_of(request),
+            service=query_text(request, "service"),
         )
     )
 
@@ -146,8 +148,7 @@ async def retry_dead_letter(request: Request) -> Response:
     if row["reason"] == "conflict":
         raise Conflict("the number is stored with other content; this entry can only be discarded")
     # It keeps its id: refused again it is the same letter, tried twice by mistake it is one row.
-    pending = ctx.submitter.submit(_as_request(row))
-    outcome = await ctx.submitter.outcome(pending, ctx.settings.ack_timeout_s)
+    outcome = await ctx.submitter.submit(_as_request(row), ctx.settings.ack_timeout_s).outcome
     if outcome is None:
         raise Unavailable("the entry waits in the queue; look again", retry_after_s=1)
     still = await ctx.reading.dead_letters(tenant_of(request), letter_id=row["id"])

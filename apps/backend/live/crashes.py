@@ -9,7 +9,7 @@ import asyncio
 
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.logentry import iso
-from tracehub.protocol.messages import decode_live
+from tracehub.protocol.messages import LiveMessage
 from tracehub.runtime.clock import Clock
 from tracehub.storage.redis.queue import RedisQueue
 from tracehub.storage.redis.workers import Workers
@@ -29,9 +29,8 @@ class CrashWatch:
         self._down_since: dict[str, int] = {}
         self._told_by_others: set[str] = set()
 
-    def heard(self, message: bytes) -> None:
+    def heard(self, live: LiveMessage) -> None:
         """A message of the live bus: somebody else saw it first."""
-        live = decode_live(message)
         worker = str(live.data.get("worker", ""))
         if live.event == "worker:crashed":
             self._told_by_others.add(worker)

@@ -17,7 +17,7 @@ import structlog
 
 from apps.backend.live.board import Board
 from apps.backend.live.snapshot import Snapshots, try_snapshot
-from tracehub.protocol.messages import decode_live
+from tracehub.protocol.messages import LiveMessage
 from tracehub.runtime.clock import Clock, monotonic_s
 from tracehub.storage.redis.keys import ZERO_TENANT
 
@@ -94,9 +94,8 @@ class Live:
                 if snapshot is not None:
                     await self._emit("metrics:snapshot", snapshot)
 
-    async def heard(self, message: bytes) -> None:
+    async def heard(self, live: LiveMessage) -> None:
         """One message of the live bus."""
-        live = decode_live(message)
         if live.event == "stored":
             self._board.on_stored(live.data)
             if self._skipped:
@@ -106,6 +105,8 @@ class Live:
             await self._emit(live.event, data)
 
     async def _stored(self, data: dict[str, Any]) -> None:
+        for completed in data["replays"]:
+            await self._emit("replay:completed", completed)
         for stream in data["streams"]:
             key = (stream["service"], stream["epoch"])
             self._late_acks[key] = {

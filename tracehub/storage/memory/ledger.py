@@ -215,7 +215,6 @@ class MemoryLedger:
         count = stream.lose(ranges, in_flight, reason=reason, by=by)
         return count, stream.complete_replays(stream_id, self.now_ms())
 
-
     async def proof(self, tenant_id: str, service: str | None) -> list[dict[str, Any]]:
         """See pipeline.proof.ProofLedger."""
         return [

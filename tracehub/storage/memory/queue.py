@@ -76,7 +76,7 @@ class MemoryQueue:
         await self.pause()
         return job_id in self.inflight
 
-    async def settle(self, receipts: Sequence[tuple[Job, Receipt]]) -> None:
+    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"") -> None:
         """See ports.Queue."""
         await self.pause()
         for job, receipt in receipts:

@@ -17,6 +17,7 @@ def open_pool(url: str, application: str, *, least: int = 0, most: int = 8) -> a
         min_size=least,
         max_size=most,
         command_timeout=None,
+        reset=_keep_session,
         timeout=10,
         # Without a home directory that can be read asyncpg fails over its TLS defaults, so say it here.
         ssl=None if "sslmode=" in url else False,
@@ -28,6 +29,10 @@ def open_pool(url: str, application: str, *, least: int = 0, most: int = 8) -> a
             "jit": "off",
         },
     )
+
+
+async def _keep_session(_: object) -> None:
+    """We never change a session's state, so returning a connection needs no round trip to undo it."""
 
 
 def worker_application(worker_id: str, incarnation: str) -> str:

@@ -30,6 +30,11 @@ class Depth:
     oldest_ms: int
 
 
+def live_message(event: str, data: Mapping[str, Any]) -> bytes:
+    """One message of the live bus."""
+    return msgspec.msgpack.encode({"event": event, "data": data})
+
+
 class RedisQueue:
     """All operations raise Transient (not reachable) or Overloaded (out of memory, too much waiting)."""
 
@@ -75,13 +80,15 @@ class RedisQueue:
         with translated():
             return bool(await self.redis.exists(keys.inflight(job_id)))
 
-    async def settle(self, receipts: Sequence[tuple[Job, Receipt]]) -> None:
+    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"") -> None:
         """See ports.Queue."""
         by_backend: dict[str, list[Receipt]] = {}
         for job, receipt in receipts:
             if job.backend:
                 by_backend.setdefault(job.backend, []).append(receipt)
         args: list[Any] = [keys.INFLIGHT_PREFIX, len(receipts), *(job.id for job, _ in receipts)]
+        if live:
+            args += [keys.LIVE_CHANNEL, live]
         for backend, heard in by_backend.items():
             args += [keys.receipts(backend), encode(heard)]
         with translated():
@@ -120,9 +127,12 @@ class RedisQueue:
     async def publish(self, event: str, data: Mapping[str, Any]) -> None:
         """See ports.Queue."""
         with translated():
-            await self.redis.publish(
-                keys.LIVE_CHANNEL, msgspec.msgpack.encode({"event": event, "data": data})
-            )
+            await self.redis.publish(keys.LIVE_CHANNEL, live_message(event, data))
+
+    async def publish_message(self, message: bytes) -> None:
+        """The same for a message that is encoded already."""
+        with translated():
+            await self.redis.publish(keys.LIVE_CHANNEL, message)
 
     async def sweep(self) -> int:
         """Take away the marks of jobs that neither wait nor run; how many those were."""

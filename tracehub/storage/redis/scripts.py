@@ -65,13 +65,19 @@ end
 return found
 """
 
-# KEYS queue. ARGV id, in-progress key, now, lease. Returns the score of the job it leased, or nil.
+# KEYS queue. ARGV in-progress prefix, now, lease, how many at most, how many to look at. Leases due jobs that
+# nobody runs; returns id, score, id, score, …
 CLAIM: Final = """
-if redis.call('EXISTS', ARGV[2]) == 1 then return nil end
-local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not score or tonumber(score) > tonumber(ARGV[3]) then return nil end
-redis.call('PSETEX', ARGV[2], ARGV[4], '1')
-return score
+local claimed = {}
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[2], 'WITHSCORES', 'LIMIT', 0, ARGV[5])
+for i = 1, #due, 2 do
+  if #claimed >= 2 * tonumber(ARGV[4]) then break end
+  if redis.call('SET', ARGV[1] .. due[i], '1', 'NX', 'PX', ARGV[3]) then
+    claimed[#claimed + 1] = due[i]
+    claimed[#claimed + 1] = due[i + 1]
+  end
+end
+return claimed
 """
 
 # KEYS from, to. ARGV id, score, wake. The mark and the body stay: they follow the job.
