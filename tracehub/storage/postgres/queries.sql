@@ -137,7 +137,7 @@ select coalesce(sum(numbers), 0)::bigint from made;
 
 -- name: complete_replays
 -- Close the open requests of a stream whose numbers are all received or lost by now.
-with settled as (
+with settled as materialized (
     select stream_id, received, received + lost as numbers from ack_state where stream_id = $1),
 done as (
     update replay_requests q
