@@ -65,32 +65,61 @@ class Result:
         return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0
 
 
-class _Connection:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
-        self._reader, self._writer = reader, writer
+class _Connection(asyncio.Protocol):
+    """One request in flight; the reply is cut out of the stream by its content-length, nothing else is read."""
+
+    def __init__(self, host: str) -> None:
         self._head = (
             f"POST /ingest HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: "
         ).encode()
+        self._buffer = b""
+        self._reply: asyncio.Future[tuple[int, bytes]] | None = None
+        self._transport: asyncio.Transport | None = None
 
-    async def post(self, payload: bytes) -> tuple[int, bytes]:
-        self._writer.write(b"%s%d\r\n\r\n" % (self._head, len(payload)) + payload)
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        return int(head[9:12]), await self._reader.readexactly(length)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        at = self._buffer.find(b"content-length: ") + 16
+        length = int(self._buffer[at : self._buffer.find(b"\r\n", at)])
+        if len(self._buffer) >= end + 4 + length and self._reply is not None:
+            reply, self._reply = self._reply, None
+            body, self._buffer = self._buffer[end + 4 : end + 4 + length], b""
+            reply.set_result((int(data[9:12]) if data[:5] == b"HTTP/" else 0, body))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_exception(exc or ConnectionError("the server closed the connection"))
+
+    def post(self, payload: bytes) -> asyncio.Future[tuple[int, bytes]]:
+        assert self._transport is not None
+        self._reply = asyncio.get_running_loop().create_future()
+        self._transport.write(b"%s%d\r\n\r\n%s" % (self._head, len(payload), payload))
+        return self._reply
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
 
 
 async def run(url: str, streams: Sequence[Sequence[bytes]], *, rate: float = 0.0) -> Result:
     """Post each list of bodies over a connection of its own, one after another. `rate`: requests a second over
     all connections, 0 = as fast as they go."""
     address = urlsplit(url)
-    assert address.port
     result = Result(0.0, 0)
     replies: list[bytes] = []
     interval = len(streams) / rate if rate else 0.0
+    loop = asyncio.get_running_loop()
 
     async def one(bodies: Sequence[bytes], offset: float) -> None:
-        reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=2**20)
-        connection = _Connection(reader, writer, address.netloc)
+        _, connection = await loop.create_connection(
+            lambda: _Connection(address.netloc), address.hostname, address.port
+        )
         due = started + offset
         for payload in bodies:
             if interval:
@@ -101,13 +130,11 @@ async def run(url: str, streams: Sequence[Sequence[bytes]], *, rate: float = 0.0
             result.latencies_ms.append((time.perf_counter() - sent) * 1000)
             result.statuses[status] = result.statuses.get(status, 0) + 1
             replies.append(reply)
-        writer.close()
+        connection.close()
 
     started = time.perf_counter()
     await asyncio.gather(*(one(bodies, i * interval / len(streams)) for i, bodies in enumerate(streams)))
     result.seconds = time.perf_counter() - started
     result.requests = sum(map(len, streams))
-    for reply in replies:
-        answer = msgspec.json.decode(reply)
-        result.accepted += answer.get("accepted", 0)
+    result.accepted = sum(msgspec.json.decode(reply).get("accepted", 0) for reply in replies)
     return result
