@@ -148,8 +148,7 @@ class Bench:
 
     async def proof(self) -> None:
         """Nothing may be measured that broke the promise."""
-        with urllib.request.urlopen(f"{self.stack.url}/proof") as answer:
-            proof = json.loads(answer.read())
+        proof = await asyncio.to_thread(_get, f"{self.stack.url}/proof")
         verified = await verify(self.stack.database_url)
         assert proof["balanced"], proof["totals"]
         assert not verified.differences, verified.differences
@@ -162,6 +161,11 @@ class Bench:
             "" if target is None else ("  ok" if figure.median >= target else f"  BELOW {target:{spec}}")
         )
         print(f"  {name:<46}{figure:{spec}}{verdict}", flush=True)
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url) as answer:
+        return json.loads(answer.read())
 
 
 async def measure(bench: Bench, parts: str) -> None:

@@ -45,7 +45,7 @@ def requests(rows: int, now_ms: int, services: int = 3) -> list[Request]:
                 base,
                 batch.ranges,
                 batch.entries,
-            )  # fmt: skip
+            )
         )
     return made
 
