@@ -89,8 +89,9 @@ class _Connection(asyncio.Protocol):
         length = int(self._buffer[at : self._buffer.find(b"\r\n", at)])
         if len(self._buffer) >= end + 4 + length and self._reply is not None:
             reply, self._reply = self._reply, None
-            body, self._buffer = self._buffer[end + 4 : end + 4 + length], b""
-            reply.set_result((int(data[9:12]) if data[:5] == b"HTTP/" else 0, body))
+            status, body = int(self._buffer[9:12]), self._buffer[end + 4 : end + 4 + length]
+            self._buffer = b""
+            reply.set_result((status, body))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._reply is not None and not self._reply.done():
