@@ -1,12 +1,15 @@
 """A real Valkey as our own child, for the queue (in memory) or for the producers' buffers (on disk).
 
-It listens on loopback only and asks for a random password, which it hears on its standard input: neither the
-process list nor a file shows it. It never evicts: a full server refuses writes, which is back-pressure. With
-`durable`, an acknowledged write has been fsynced. It dies with this process, at once.
+It listens on loopback only and asks for a random password, which it hears on its standard input, so that no
+process list shows it. Password and port are kept in HOME (`password` has mode 600) and are the same in the next
+run: producers that live on over a restart find their buffers again. It never evicts: a full server refuses
+writes, which is back-pressure. With `durable`, an acknowledged write has been fsynced. It dies with this
+process, at once.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 import socket
@@ -55,7 +58,7 @@ class Valkey:
     def __init__(self, home: Path, *, durable: bool) -> None:
         self._home = home.absolute()
         self._settings = BUFFERS if durable else QUEUE
-        self._password = secrets.token_urlsafe(24)
+        self._password = ""
         self._port = 0
         self._has_served = False
         self._child: subprocess.Popen[bytes] | None = None
@@ -86,6 +89,7 @@ class Valkey:
             return self.url
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with lease(self._home / "lock") as handle:
+            self._password = self._password or _kept_password(self._home / "password")
             self._port = self._port or ports.kept_port(self._home / "port")
             self._spawn(handle)
         try:
@@ -145,3 +149,16 @@ class Valkey:
         except OSError:
             return False
         return answer == b"+OK\r\n+PONG\r\n"
+
+
+def _kept_password(note: Path) -> str:
+    """The password written in `note`, else a new one, which is written there for its owner alone."""
+    with suppress(OSError, UnicodeDecodeError):
+        if password := note.read_text().strip():
+            return password
+    password = secrets.token_urlsafe(24)
+    unfinished = note.with_suffix(".new")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(f"{password}\n")
+    unfinished.replace(note)
+    return password
