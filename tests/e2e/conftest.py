@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import Stack
+for module in ("audit", "load", "stack", "viewer"):
+    pytest.register_assert_rewrite(f"tests.e2e.{module}")
+
+from tests.e2e.stack import Stack  # noqa: E402 - after the lines above, or its asserts would say nothing
 
 
 @pytest.fixture

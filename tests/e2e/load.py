@@ -54,7 +54,8 @@ class Load:
 
         def all_further() -> bool:
             now = self.marks()
-            assert {name: now[name] for name in now if now[name] <= before[name]} == {}
+            stuck = {name: till for name, till in now.items() if till <= before[name]}
+            assert stuck == {}, [c.stats() for c in self._clients if c.service in stuck and hasattr(c, "stats")]
             return True
 
         await eventually(all_further, timeout)

@@ -66,6 +66,17 @@ class Stack:
         assert status == 0
         assert [process.name() for process in self.processes()] == []
 
+    def kill_all(self) -> None:
+        """kill -9 every process at one moment, as if the machine had lost them."""
+        assert self._process is not None
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.kill()
+        self._process.wait(10)
+        self._process = None
+        eventually_sync(lambda: not self.processes(), 10)
+
     def end(self) -> None:
         """Whatever the test left running ends; used after each test, whether it succeeded or not."""
         if self._process is not None:
