@@ -32,7 +32,8 @@ def stored_reply(request: Request, outcome: Outcome) -> dict[str, Any]:
 def queued_reply(request: Request, state: StreamState | None) -> dict[str, Any]:
     """The job still waits or runs: status 202. Nothing is said of the batch; `ackTill` is true all the same.
 
-    `state` is None where the stream is unknown or the ledger cannot be asked: 0 is true of every stream.
+    `state` is None where the stream is unknown, or the ledger cannot be asked by one who does not wait for it:
+    0 is true of every stream.
     """
     gaps = state.gaps if state else None
     return {

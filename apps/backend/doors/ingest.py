@@ -77,7 +77,7 @@ async def _ingest(request: Request) -> Response:
     if ctx.faults.is_on("delay_ack"):
         await asyncio.sleep(ACK_DELAY_S)
     if outcome is None:
-        answer = queued_reply(to_store, await _state(ctx, to_store.stream))
+        answer = queued_reply(to_store, await _state(ctx, to_store.stream, needed=acks == "stored"))
     else:
         answer = stored_reply(to_store, outcome)
     elapsed = monotonic_s() - started
@@ -101,10 +101,14 @@ def _request(ctx: Context, tenant_id: str, batch: Batch) -> StoreRequest:
     )
 
 
-async def _state(ctx: Context, stream: StreamKey) -> StreamState | None:
+async def _state(ctx: Context, stream: StreamKey, *, needed: bool) -> StreamState | None:
+    """How far the stream is. Raises Transient where that is `needed`: who waits for a commit while Postgres is
+    down is told so (503), not that the batch is queued."""
     try:
         return await ctx.ledger.state(stream, await _in_flight(ctx, stream))
     except TraceHubError:
+        if needed:
+            raise
         return None
 
 
