@@ -16,7 +16,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except exceptions.ResponseError as error:
-        if "OOM" in str(error):
+        if isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error):
             raise Overloaded("the queue's Redis is out of memory") from error
         raise Transient("Redis refuses the command") from error
     except (exceptions.RedisError, OSError, TimeoutError) as error:
