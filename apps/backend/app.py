@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import uuid
 from collections.abc import AsyncIterator
 
 import socketio
 import structlog
+from prometheus_client import Counter
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +24,7 @@ from apps.backend.live.snapshot import Snapshots
 from apps.backend.live.socketio import Live
 from apps.backend.metrics import Metrics
 from apps.backend.submission import Submitter
+from tracehub.protocol import ids
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.messages import decode_live
 from tracehub.runtime.clock import now_ms, random_bytes
@@ -140,18 +141,24 @@ def by_path(prefix: str, below: ASGIApp, other: ASGIApp) -> ASGIApp:
 def with_hygiene(inner: ASGIApp, metrics: Metrics) -> ASGIApp:
     """Headers that every answer has, the request id (echoed when it is printable, else made), and a count."""
 
+    counters: dict[tuple[str, int], Counter] = {}  # looking one up by its labels costs more than counting
+
     async def outer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await inner(scope, receive, send)
             return
         request_id = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
         if not 1 <= len(request_id) <= REQUEST_ID_MAX or not all(32 < c < 127 for c in request_id):
-            request_id = str(uuid.uuid4()).encode()
+            request_id = ids.request_id(random_bytes(16)).encode()
 
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("endpoint"), "__name__", "none")
-                metrics.requests.labels(route, str(message["status"])).inc()
+                counter = counters.get((route, message["status"]))
+                if counter is None:
+                    counter = metrics.requests.labels(route, str(message["status"]))
+                    counters[route, message["status"]] = counter
+                counter.inc()
                 message["headers"] = [*message.get("headers", ()), *HYGIENE, (b"x-request-id", request_id)]
             await send(message)
 

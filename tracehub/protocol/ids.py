@@ -6,11 +6,7 @@ ascend, need no room in the job, and are the same however often the job runs. Ra
 
 from __future__ import annotations
 
-from base64 import b32encode
-
 ID_BASE_RANDOM_BYTES = 6
-# The standard library writes base 32 in another alphabet of the same order.
-_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 
 
 def id_base(now_ms: int, random: bytes) -> bytes:
@@ -23,11 +19,12 @@ def id_base(now_ms: int, random: bytes) -> bytes:
 
 
 def sortable_id(now_ms: int, random: bytes) -> str:
-    """A time-sortable, unique text of 26 characters (a ULID) for batches and jobs. `random`: 10 bytes."""
-    value = (now_ms & (2**48 - 1)) << 80 | int.from_bytes(random[:10], "big")
-    return ulid(value)
+    """A time-sortable, unique text for batches and jobs: 12 hexadecimal digits of time, then the random ones."""
+    return f"{now_ms:012x}{random.hex()}"
 
 
-def ulid(value: int) -> str:
-    """128 bits as 26 characters of Crockford's base 32."""
-    return b32encode((value << 6).to_bytes(17, "big"))[:26].translate(_CROCKFORD).decode()
+def request_id(random: bytes) -> str:
+    """A UUIDv4 from 16 random bytes; `uuid.uuid4` takes ten times as long, and every answer has one."""
+    digits = random.hex()
+    variant = "89ab"[random[8] & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import lru_cache
 from struct import Struct
 
 from tracehub.protocol.messages import Request, StreamKey
@@ -41,6 +42,11 @@ def text(value: str) -> bytes:
     return _length(len(data)) + data
 
 
+@lru_cache(maxsize=10_000)
+def _tenant(tenant_id: str) -> bytes:
+    return uuid.UUID(tenant_id).bytes
+
+
 class _Texts(dict[str | None, bytes]):
     """Encoded text fields by value; for fields that repeat. None is NULL."""
 
@@ -56,7 +62,7 @@ def encode_request(request: Request, stream_id: int, created_ms: int) -> list[by
         (
             _head(
                 len(COLUMNS), 8, stream_id, 8, (created_ms - POSTGRES_EPOCH_MS) * 1000,
-                16, uuid.UUID(request.stream.tenant_id).bytes,
+                16, _tenant(request.stream.tenant_id),
             ),
             text(request.door),
             text(request.service),
