@@ -164,12 +164,16 @@ class Submitter:
             task.add_done_callback(self._tasks.discard)
 
     def _end_overdue(self) -> None:
-        """Nobody waits longer than the deadline."""
+        """Nobody waits longer than the deadline; what did not reach the queue by then is not said to be there."""
         now = monotonic_s()
         for group in (self._pending, *self._jobs.values()):
             for pending in group:
-                if pending.deadline_s < now and not pending.outcome.done():
+                if pending.deadline_s >= now or pending.outcome.done():
+                    continue
+                if pending.queued.done():
                     pending.outcome.set_result(None)
+                else:
+                    self._fail(pending, Unavailable("the queue does not answer; send the batch again"))
 
     def _forget_settled(self) -> None:
         """Jobs without anybody waiting for them need not be remembered."""

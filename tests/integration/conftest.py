@@ -89,7 +89,7 @@ class Deployment:
 
     def begin_backend(self, **settings: object) -> Part:
         """Start a backend; do not wait until it is well."""
-        port = free_port()
+        port = settings.pop("port", None) or free_port()
         return self._start("apps.backend", {"port": port, **settings}, f"http://127.0.0.1:{port}")
 
     def backend(self, **settings: object) -> Part:
@@ -117,7 +117,7 @@ class Deployment:
 
     def begin_worker(self, **settings: object) -> Part:
         """Start a worker; do not wait until it works."""
-        worker_id = f"w{len(self.parts)}-{uuid.uuid4().hex[:6]}"
+        worker_id = str(settings.pop("worker_id", "") or f"w{len(self.parts)}-{uuid.uuid4().hex[:6]}")
         part = self._start("apps.worker", {"worker_id": worker_id, **settings})
         part.worker_id = worker_id
         return part
