@@ -33,7 +33,7 @@ from tracehub.storage.redis import keys
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 30.0
-STOP_STEPS = ((signal.SIGTERM, 15.0),)
+STOP_STEPS = ((signal.SIGTERM, 4.0),)
 LOG_TAIL_BYTES = 6_000
 
 Settings = Mapping[str, object]

@@ -385,7 +385,7 @@ async def test_health_ready_and_live(client: httpx.AsyncClient) -> None:
 
 CONTROLS = (
     ("POST", "/metrics/control"), ("POST", "/replay"), ("POST", "/replay/999999999/abandon"),
-    ("POST", "/dead-letters/1/retry"), ("DELETE", "/dead-letters/1"),
+    ("POST", "/dead-letters/999999999/retry"), ("DELETE", "/dead-letters/999999999"),
 )  # fmt: skip
 
 
