@@ -7,12 +7,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from apps.producer_sim.network import UnrulyTransport
+from apps.producer_sim.plan import Step, plan
 from tracehub_sdk import Producer
 from tracehub_sdk.transport import HttpTransport
 from tracehub_sdk.wire import Endpoint
-
-from apps.producer_sim.network import UnrulyTransport
-from apps.producer_sim.plan import Step, plan
 
 CATCH_UP_S = 1.0  # after a longer stand-still the plan goes on from now, instead of bursting
 APPENDS_MAX = 500

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from redis.exceptions import RedisError
+
 from tracehub_sdk import buffer, wire
 from tracehub_sdk.buffer import Numbering, RedisBuffer
 from tracehub_sdk.keys import Keys

@@ -16,13 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tracehub_sdk.entry import encode
-
 from apps.ship import place as places
 from apps.ship.channel import Channel, NumberingChangedError, ShipError, StopError
 from apps.ship.lines import LineReader, entry
 from apps.ship.place import Place
 from apps.ship.recognise import Recognised, recognise
+from tracehub_sdk.entry import encode
 
 LINES_MAX = 500
 CHUNK_BYTES_MAX = 4 * 1024 * 1024

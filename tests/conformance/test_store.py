@@ -177,9 +177,7 @@ async def test_too_many_gaps_refuses_only_what_adds_one(ledger: Any) -> None:
     few = Moment((), NOW_MS, gap_ranges_max=3)
     odd = await put(ledger, request([1, 3, 5, 7]), moment=few)
     assert (odd[0].refused, odd[0].missing_count) == ("", 3)
-    outcomes = await put(
-        ledger, request([9]), request([2]), request([9]), request([100]), moment=few
-    )
+    outcomes = await put(ledger, request([9]), request([2]), request([9]), request([100]), moment=few)
     assert [o.refused for o in outcomes] == ["too_many_gaps", "", "", "too_many_gaps"]
     assert outcomes[1].highest_seen == 9
     assert (await one(ledger, [4, 6, 8])).ack_till == 9

@@ -55,7 +55,9 @@ class Load:
         def all_further() -> bool:
             now = self.marks()
             stuck = {name: till for name, till in now.items() if till <= before[name]}
-            assert stuck == {}, [c.stats() for c in self._clients if c.service in stuck and hasattr(c, "stats")]
+            assert stuck == {}, [
+                c.stats() for c in self._clients if c.service in stuck and hasattr(c, "stats")
+            ]
             return True
 
         await eventually(all_further, timeout)

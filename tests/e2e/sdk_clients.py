@@ -8,12 +8,11 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from tests.e2e.told import Told
 from tracehub_sdk.aproducer import AsyncProducer
 from tracehub_sdk.producer import Producer
 from tracehub_sdk.transport import AsyncHttpTransport, HttpTransport
 from tracehub_sdk.wire import Endpoint, Request, Response
-
-from tests.e2e.told import Told
 
 BURST = 10
 

@@ -44,7 +44,13 @@ from tracehub_sdk.window import Limits, Window
 SERVICE = "svc"
 LIMITS = Limits(batch_entries_max=7, timeout_ms=600, backoff_ms=20, backoff_max_ms=200, probe_ms=100)
 LEASE_MS = 300
-STATUS = {"unavailable": 503, "overloaded": 429, "too_many_gaps": 429, "invalid_json": 400, "invalid_field": 400}
+STATUS = {
+    "unavailable": 503,
+    "overloaded": 429,
+    "too_many_gaps": 429,
+    "invalid_json": 400,
+    "invalid_field": 400,
+}
 
 
 @dataclass(frozen=True)
@@ -307,36 +313,58 @@ class World:
     # ------------------------------------------------------------------ what goes wrong
 
     def mischief(self) -> None:
-        """At most one misfortune a step."""
-        roll = self.rng.random()
-        if roll < 0.010:
-            self._crash_and_restart(self.rng.choice(self.scheduler.named("worker-")), self._worker)
-        elif roll < 0.014:
-            for process in self.scheduler.named("replayer"):
-                self._crash_and_restart(process, self._replayer)
-        elif roll < 0.018:
-            for process in (*self.scheduler.named("door"), *self.scheduler.named("ack")):
-                self.scheduler.crash(process)  # the backend is gone, and everybody's request with it
-        elif roll < 0.022:
-            self.queue.forget()
-        elif roll < 0.03:
-            self.queue.sweep()
-        elif roll < 0.034:
-            self.database_down_till = self.now + self.rng.random() * 300
-        elif roll < 0.040:
-            victim = self.rng.randrange(2)
-            self.instances[victim].alive = False
-            self.instances[victim] = Instance(f"p{self.names}-{self.now}")
-        elif roll < 0.043:
-            self.clock_skew_ms = self.rng.choice([0, -5_000, 60_000, 3_600_000])
-        elif roll < 0.046:
-            self.buffer_unreachable = not self.buffer_unreachable
-        elif roll < 0.05:
-            self.now += self.rng.choice([500, 5_000, 30_000])
-        elif roll < 0.07:
-            self.snapshot = self.store.copy()
-        elif roll < 0.074 and self.weather.older_buffers:
-            self._buffer_comes_back_older()
+        """At most one misfortune a step; each has its weight in a thousand steps."""
+        misfortunes = (
+            (10, self._a_worker_crashes),
+            (4, self._the_replayer_crashes),
+            (4, self._the_backend_crashes),
+            (4, self.queue.forget),
+            (8, self.queue.sweep),
+            (4, self._the_database_goes_away),
+            (6, self._a_producer_crashes),
+            (3, self._a_clock_jumps),
+            (3, self._the_buffer_goes_out_of_reach_or_comes_back),
+            (4, self._time_passes),
+            (20, self._somebody_saves_the_buffer),
+            (4 if self.weather.older_buffers else 0, self._buffer_comes_back_older),
+        )
+        roll = self.rng.random() * 1_000
+        for weight, happens in misfortunes:
+            if roll < weight:
+                happens()
+                return
+            roll -= weight
+
+    def _a_worker_crashes(self) -> None:
+        self._crash_and_restart(self.rng.choice(self.scheduler.named("worker-")), self._worker)
+
+    def _the_replayer_crashes(self) -> None:
+        for process in self.scheduler.named("replayer"):
+            self._crash_and_restart(process, self._replayer)
+
+    def _the_backend_crashes(self) -> None:
+        for process in (*self.scheduler.named("door"), *self.scheduler.named("ack")):
+            self.scheduler.crash(process)  # and everybody's request with it
+
+    def _the_database_goes_away(self) -> None:
+        self.database_down_till = self.now + self.rng.random() * 300
+
+    def _a_producer_crashes(self) -> None:
+        victim = self.rng.randrange(2)
+        self.instances[victim].alive = False
+        self.instances[victim] = Instance(f"p{self.names}-{self.now}")
+
+    def _a_clock_jumps(self) -> None:
+        self.clock_skew_ms = self.rng.choice([0, -5_000, 60_000, 3_600_000])
+
+    def _the_buffer_goes_out_of_reach_or_comes_back(self) -> None:
+        self.buffer_unreachable = not self.buffer_unreachable
+
+    def _time_passes(self) -> None:
+        self.now += self.rng.choice([500, 5_000, 30_000])
+
+    def _somebody_saves_the_buffer(self) -> None:
+        self.snapshot = self.store.copy()
 
     def _crash_and_restart(self, process: Process, run: Any) -> None:
         self.scheduler.crash(process)
@@ -370,7 +398,13 @@ class World:
     def check(self) -> None:
         """After every step; what did not change since the last one need not be looked at again."""
         state = self.store.state
-        seen = (self.ledger.version, len(state.members), state.meta.get("next"), len(state.lost), len(self.told))
+        seen = (
+            self.ledger.version,
+            len(state.members),
+            state.meta.get("next"),
+            len(state.lost),
+            len(self.told),
+        )
         if seen != self._checked or sum(self.told.values()) != self._told_sum:
             self._checked, self._told_sum = seen, sum(self.told.values())
             self._check()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tracehub_sdk.keys import Keys
 
 from tracehub.storage.redis import keys
+from tracehub_sdk.keys import Keys
 
 TENANT = "0193a0de-0000-7000-8000-000000000001"
 

@@ -20,15 +20,15 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "sdks" / "python" / "tests"))
 
 from sdk_model_server import ModelServer, Refusal  # noqa: E402
-from tracehub_sdk.buffer import Lease  # noqa: E402
-from tracehub_sdk.memory import MemoryBuffer, State  # noqa: E402
-from tracehub_sdk.wire import Request, Response  # noqa: E402
 
 from apps.ship.channel import BusyError, Channel, StalledError, StopError  # noqa: E402
 from apps.ship.lines import KEPT_BYTES_MAX, MESSAGE_BYTES_MAX, Line, LineReader, entry  # noqa: E402
 from apps.ship.place import Place, epoch_of, places  # noqa: E402
 from apps.ship.recognise import NOTHING  # noqa: E402
 from apps.ship.shipper import Shipper  # noqa: E402
+from tracehub_sdk.buffer import Lease  # noqa: E402
+from tracehub_sdk.memory import MemoryBuffer, State  # noqa: E402
+from tracehub_sdk.wire import Request, Response  # noqa: E402
 
 LOGS = ROOT.parent / "shared" / "data" / "logs"
 

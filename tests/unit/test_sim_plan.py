@@ -6,11 +6,11 @@ import json
 from itertools import islice
 
 import pytest
-from tracehub_sdk.wire import Request
 
 from apps.producer_sim.network import hold_back
 from apps.producer_sim.plan import SERVICES, Step, plan
 from apps.producer_sim.runner import APPENDS_MAX, due_steps
+from tracehub_sdk.wire import Request
 
 
 def steps(service: str, seed: int = 1, count: int = 3000) -> list[Step]:

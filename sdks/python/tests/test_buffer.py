@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sdk_valkey import Valkey
+
 from tracehub_sdk.buffer import (
     Append,
     ForgetLost,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tracehub_sdk.entry import ATTRS_BYTES_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX, TS_MIN_MS, encode
 from tracehub_sdk.producer import encode_all
 from tracehub_sdk.ranges import cut, merge, size

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 from sdk_model_server import HttpModelServer, Refusal
 from sdk_valkey import Valkey, eventually, free_port
+
 from tracehub_sdk import AsyncProducer, Producer, TraceHubHandler
 from tracehub_sdk.wire import Request, Response
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sdk_model_server import HttpModelServer
 from sdk_valkey import Valkey, eventually
+
 from tracehub_sdk import TraceHubHandler
 
 README = Path(__file__).parents[1] / "README.md"

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sdk_model_server import ModelServer, Refusal
+
 from tracehub_sdk import buffer as b
 from tracehub_sdk import messages as m
 from tracehub_sdk import wire
