@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from apps.producer_sim.network import UnrulyTransport
 from apps.producer_sim.plan import Step, plan
+from tracehub.runtime.clock import monotonic_s
 from tracehub_sdk import Producer
 from tracehub_sdk.transport import HttpTransport
 from tracehub_sdk.wire import Endpoint
@@ -59,13 +59,13 @@ def run(options: Options, stop: threading.Event) -> bool:
     closer.start()
     steps = plan(options.service, options.seed)
     following = next(steps)
-    began = time.monotonic()
+    began = monotonic_s()
     ends = began + options.seconds if options.seconds else float("inf")
-    while not stop.is_set() and (now := time.monotonic()) < ends:
+    while not stop.is_set() and (now := monotonic_s()) < ends:
         due, following = due_steps(steps, following, (now - began) * options.rate)
         if due:
             producer.append_many([step.entry for step in due])
-        behind = time.monotonic() - (began + following.at / options.rate)
+        behind = monotonic_s() - (began + following.at / options.rate)
         if behind > CATCH_UP_S:
             began += behind
         stop.wait(min(PAUSE_S, max(0.0, -behind), max(0.0, ends - now)))

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from redis.exceptions import RedisError
 
+from tracehub.runtime.clock import monotonic_s
 from tracehub_sdk import buffer, wire
 from tracehub_sdk.buffer import Numbering, RedisBuffer
 from tracehub_sdk.keys import Keys
@@ -85,7 +86,7 @@ class Channel:
         self._standing: tuple[int, int] | None = None  # (epoch, next) as we left the buffer
         self._patience_s = patience_s
         self._stopping = stopping
-        self._progress_at = time.monotonic()
+        self._progress_at = monotonic_s()
         self._progress: tuple[int, int] | None = None
         self._tokens = 0
         self._sender = Sender(
@@ -120,9 +121,9 @@ class Channel:
         """Become the sender of the service. Raises BusyError when another process stays it."""
         self._numbering()  # waits until Redis answers
         self._sender.start()
-        deadline = time.monotonic() + LEASE_WAIT_S
+        deadline = monotonic_s() + LEASE_WAIT_S
         while not self._sender.leading:
-            if time.monotonic() >= deadline:
+            if monotonic_s() >= deadline:
                 raise BusyError(BusyError.__doc__)
             self._pause()
 
@@ -190,14 +191,14 @@ class Channel:
 
     def settle(self, timeout_s: float) -> int:
         """Give the sender some last time; answers how many numbers are not acknowledged."""
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic_s() + timeout_s
         while True:
             try:
                 now = self._store.execute(buffer.Load()).numbering
                 left = now.next - now.start if now else 0
             except (RedisError, OSError):
                 left = 1  # at least we cannot say that there is nothing
-            if not left or not self._sender.leading or time.monotonic() >= deadline:
+            if not left or not self._sender.leading or monotonic_s() >= deadline:
                 return left
             self._sender.hurry()
             time.sleep(POLL_S)
@@ -209,8 +210,8 @@ class Channel:
         """Pause; raise when there was no progress for longer than our patience."""
         state = (self._sender.window.trimmed, self._sender.window.ack_till)
         if state != self._progress:
-            self._progress, self._progress_at = state, time.monotonic()
-        elif self._patience_s and time.monotonic() - self._progress_at > self._patience_s:
+            self._progress, self._progress_at = state, monotonic_s()
+        elif self._patience_s and monotonic_s() - self._progress_at > self._patience_s:
             raise StalledError(f"{StalledError.__doc__} Last error: {self.last_error or 'no answer'}")
         self._pause()
 
@@ -218,13 +219,13 @@ class Channel:
 
     def known(self, epoch: int) -> int:
         """How many lines of this numbering the server holds without a gap; waits until it answers."""
-        began = time.monotonic()
+        began = monotonic_s()
         while True:
             answer = self._asking.exchange(wire.ack(self.service, epoch), ASK_TIMEOUT_S)
             till = ack_till(answer)
             if till is not None:
                 return till
-            if self._patience_s and time.monotonic() - began > self._patience_s:
+            if self._patience_s and monotonic_s() - began > self._patience_s:
                 status = f"answered {answer.status}" if answer else "did not answer"
                 raise StalledError(f"The server {status} when asked what it knows of {self.service}.")
             self._pause(RETRY_S)
@@ -233,12 +234,12 @@ class Channel:
 
     def _patiently(self, act: Callable[[], R]) -> R:
         """Repeat until Redis answers. Appends are repeated with their token, so none is done twice."""
-        began = time.monotonic()
+        began = monotonic_s()
         while True:
             try:
                 return act()
             except (RedisError, OSError) as error:
-                if self._patience_s and time.monotonic() - began > self._patience_s:
+                if self._patience_s and monotonic_s() - began > self._patience_s:
                     raise StalledError(f"The buffer's Redis does not answer: {error}") from error
                 self._pause(RETRY_S)
 

@@ -21,6 +21,7 @@ from apps.ship.channel import Channel, NumberingChangedError, ShipError, StopErr
 from apps.ship.lines import LineReader, entry
 from apps.ship.place import Place
 from apps.ship.recognise import Recognised, recognise
+from tracehub.runtime.clock import now_ms
 from tracehub_sdk.entry import encode
 
 LINES_MAX = 500
@@ -249,7 +250,7 @@ class Shipper:
                 if known.ts is None and ts is not None:
                     known = Recognised(ts, known.level, known.fields)
                 ts = known.ts
-                tails.append(encode(entry(line, known, place.path), int(time.time() * 1000), stamp=False))
+                tails.append(encode(entry(line, known, place.path), now_ms(), stamp=False))
             last = lines[-1]
             moved = place.moved(
                 file.fd,

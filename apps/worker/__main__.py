@@ -147,7 +147,7 @@ def _queue_workers(
         functions,
         connections=redis.connection_pool,
         context=context,
-        health_key=f"arq:health:{worker_id}:logs",
+        health_key=keys.health(worker_id, keys.QUEUE_LOGS),
         lease_s=lease_s,
     )
     retry_worker = QueueWorker(
@@ -155,7 +155,7 @@ def _queue_workers(
         functions,
         connections=redis.connection_pool,
         context=context,
-        health_key=f"arq:health:{worker_id}:retry",
+        health_key=keys.health(worker_id, keys.QUEUE_RETRY),
         lease_s=lease_s,
         crons=crons,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from apps.backend.faults import Faults
@@ -135,7 +135,7 @@ class Snapshots:
             "eps": round(board.stored.mean(second), 2) if board else 0.0,
             "errorRate": round(errors / stored, 4) if stored else 0.0,
             "lagMs": max(0, now - since[stream]) if stream in since else 0,
-            "oldestGapMs": _age(row["oldest_gap"]),
+            "oldestGapMs": _age(row["oldest_gap"], now),
             "lastSeen": iso(seen_ms),
             "state": "silent" if silent and state == "ok" else state,
         }
@@ -184,10 +184,10 @@ def _depth(depth: Depth) -> dict[str, int]:
     return {"depth": depth.entries, "oldestMs": depth.oldest_ms}
 
 
-def _age(moment: datetime | None) -> int:
+def _age(moment: datetime | None, now_ms: int) -> int:
     if moment is None:
         return 0
-    return max(0, int((datetime.now(UTC) - moment).total_seconds() * 1000))
+    return max(0, now_ms - int(moment.timestamp() * 1000))
 
 
 async def try_snapshot(snapshots: Snapshots, tenant_id: str) -> dict[str, Any] | None:

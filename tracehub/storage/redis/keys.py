@@ -60,6 +60,11 @@ def heartbeat(worker_id: str) -> str:
     return HEARTBEAT_PREFIX + worker_id
 
 
+def health(worker_id: str, queue: str) -> str:
+    """arq's own sign of life, one per worker and queue; nobody here reads it."""
+    return f"arq:health:{worker_id}:{queue}"
+
+
 def fault(action: str) -> str:
     """Present while the fault is on; value = JSON of ingest.md §7 `sim:control`."""
     return FAULT_PREFIX + action
