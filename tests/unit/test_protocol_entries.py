@@ -261,7 +261,9 @@ def test_the_common_body_takes_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> 
     import tracehub.protocol.lenient as slow
 
     monkeypatch.setattr(slow, "parse_leniently", lambda *_: pytest.fail("the slow reader was asked"))
-    body = {"service": "s", "epoch": 3, "start": 1, "batchId": "b", "lost": [[1, 1, "x"]],
-            "batch": [{"seq": 2, "level": "warn", "message": "m", "ts": NOW, "attrs": {"a": [1.5, "é", None]}}]}  # fmt: skip
+    one_entry = {"seq": 2, "level": "warn", "message": "m", "ts": NOW, "attrs": {"a": [1.5, "é", None]}}
+    body = {
+        "service": "s", "epoch": 3, "start": 1, "batchId": "b", "lost": [[1, 1, "x"]], "batch": [one_entry],
+    }  # fmt: skip
     batch = entries.parse_batch(json.dumps(body).encode(), NOW)
     assert (batch.service, batch.epoch, batch.lost) == ("s", 3, ((1, 1, "x"),))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ def as_set(ranges: r.Ranges) -> set[int]:
 def assert_canonical(ranges: r.Ranges) -> None:
     """Ascending, disjoint, never touching: so equal sets are equal values."""
     assert all(first <= last for first, last in ranges)
-    assert all(a[1] + 1 < b[0] for a, b in zip(ranges, ranges[1:], strict=False))
+    assert all(a[1] + 1 < b[0] for a, b in pairwise(ranges))
 
 
 @pytest.mark.parametrize(
