@@ -346,14 +346,18 @@ async def test_many_viewers_come_and_go(server: Deployment, service: str) -> Non
         async with httpx.AsyncClient(base_url=server.url, trust_env=False) as speaking:
             return int((await speaking.get("/metrics/snapshot")).json()["live"]["clients"])
 
-    before = await clients()
     async with AsyncExitStack() as stack:
         viewers = await asyncio.gather(*(stack.enter_async_context(viewing(server.url)) for _ in range(30)))
         await send(server.url, batch(service, *range(1, 11)))
         for viewer in viewers:
             await eventually(lambda v=viewer: len(v.seqs(service)) == 10)
 
+        async def all_are_counted() -> bool:
+            return await clients() >= len(viewers)
+
+        await eventually(all_are_counted)
+
     async def all_left() -> bool:
-        return await clients() <= before
+        return await clients() < len(viewers)  # clients of other tests stay until their ping is overdue
 
     await eventually(all_left, 10)
