@@ -31,8 +31,8 @@ POSTGRES_EPOCH_MS = 946_684_800_000
 
 _length = Struct(">i").pack
 _head = Struct(">hiqiqi16s").pack  # fields, stream_id, created_at, tenant_id
-_fixed = Struct(">iqiqi16sih").pack  # seq, ts, id, severity
-_HIGH_BITS = Struct(">Q")
+_fixed = Struct(">iqiqiQQih").pack  # seq, ts, id in two halves, severity
+_halves = Struct(">QQ").unpack
 _JSONB_VERSION = b"\x01"
 
 
@@ -48,7 +48,7 @@ def _tenant(tenant_id: str) -> bytes:
 
 
 class _Texts(dict[str | None, bytes]):
-    """Encoded text fields by value; for fields that repeat. None is NULL."""
+    """Encoded text fields by value: most repeat within a batch. None is NULL."""
 
     def __missing__(self, value: str | None) -> bytes:
         encoded = NULL if value is None else text(value)
@@ -69,29 +69,25 @@ def encode_request(request: Request, stream_id: int, created_ms: int) -> list[by
             text(request.batch_id),
         )
     )  # fmt: skip
-    high, low = _HIGH_BITS.unpack(request.id_base[:8])[0] << 64, int.from_bytes(request.id_base[8:], "big")
-    base = high | low
+    high, low = _halves(request.id_base)  # the low half begins with room for the place in the batch
     texts = _Texts()
     join, length, fixed = b"".join, _length, _fixed
     rows: list[bytes] = []
-    for index, e in enumerate(request.entries):
+    for e in request.entries:
         message = e.message.encode()
         attrs = e.attrs
         rows.append(
             join(
                 (
                     prefix,
-                    fixed(
-                        8, e.seq, 8, (e.ts_ms - POSTGRES_EPOCH_MS) * 1000,
-                        16, (base + index).to_bytes(16, "big"), 2, e.severity,
-                    ),
+                    fixed(8, e.seq, 8, (e.ts_ms - POSTGRES_EPOCH_MS) * 1000, 16, high, low, 2, e.severity),
                     texts[e.level],
                     length(len(message)),
                     message,
-                    NULL if e.trace_id is None else text(e.trace_id),
-                    NULL if e.request_id is None else text(e.request_id),
-                    NULL if e.span_id is None else text(e.span_id),
-                    NULL if e.user_id is None else text(e.user_id),
+                    texts[e.trace_id],
+                    texts[e.request_id],
+                    texts[e.span_id],
+                    texts[e.user_id],
                     texts[e.category],
                     texts[e.source],
                     texts[e.host],
@@ -102,7 +98,8 @@ def encode_request(request: Request, stream_id: int, created_ms: int) -> list[by
                     NULL if attrs is None else length(len(attrs) + 1) + _JSONB_VERSION + attrs,
                 )
             )
-        )  # fmt: skip
+        )
+        low += 1
     return rows
 
 
