@@ -14,13 +14,13 @@ from tracehub.runtime.clock import Clock
 from tracehub.storage.redis.queue import RedisQueue
 from tracehub.storage.redis.workers import Workers
 
-LOOK_S = 1.0
-MISSED_MS = 4_000
+LOOK_S = 0.5
+MISSED_MS = 3_500
 FORGET_MS = 3_600_000
 
 
 class CrashWatch:
-    """Looks at heartbeats once a second."""
+    """Looks at heartbeats twice a second."""
 
     def __init__(self, workers: Workers, queue: RedisQueue, clock: Clock) -> None:
         self._workers = workers
