@@ -21,6 +21,7 @@ class RawClient:
         self.service = service
         self.stream: Stream = (service, 0)
         self.appended = 0
+        self.last_answer = ""
         self._told, self._rng = told, rng
         self._batch_entries = int(shape.get("batch_entries", 20))
         self._pause_s = shape.get("pause_s", 0.02)
@@ -51,10 +52,12 @@ class RawClient:
         floor = self._told.floor(self.stream)
         try:
             answer = await self._client.post("/ingest", json=body)
-        except httpx.TransportError:
+        except httpx.TransportError as error:
+            self.last_answer = repr(error)
             return False
+        self.last_answer = f"{answer.status_code} {answer.text[:300]}"
         if answer.status_code not in (200, 202, 429, 503):
-            self._told.wrong.append(f"{self.service}: {answer.status_code} {answer.text[:300]}")
+            self._told.wrong.append(f"{self.service}: {self.last_answer}")
         if answer.status_code != 200:
             return False
         reply = answer.json()
@@ -62,6 +65,10 @@ class RawClient:
             self._told.wrong.append(f"{self.service}: counts do not add up: {reply}")
         self._told.hear(self.stream, reply, floor=floor, numbers=numbers)
         return True
+
+    def stats(self) -> dict[str, Any]:
+        working = sum(not task.done() for task in self._tasks)
+        return {"service": self.service, "next": self._next, "working": working, "last": self.last_answer}
 
     async def finish(self, timeout_s: float) -> bool:
         """Number nothing more; True when all that was numbered is told to be stored."""

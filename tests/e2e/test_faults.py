@@ -57,45 +57,47 @@ async def test_crash_worker(stack: Stack, rng: random.Random) -> None:
         await load.settle()
 
 
-@pytest.mark.timeout(90)
-async def test_drop_network(stack: Stack, rng: random.Random) -> None:
+@pytest.mark.timeout(120)
+async def test_drop_network_and_delay_ack(stack: Stack, rng: random.Random) -> None:
+    async with Load(stack, rng) as load, Viewer(stack.http) as viewer:
+        await drop_network(load, viewer)
+        await delay_ack(load, viewer)
+        await load.settle()
+
+
+async def drop_network(load: Load, viewer: Viewer) -> None:
     """`/ingest` alone is refused, for as long as was asked; `control` is another name of `action`."""
-    async with Load(stack, rng) as load, Viewer(stack.http) as viewer:
-        told = await viewer.control({"control": "drop-network", "seconds": 3})
-        assert (told["action"], told["active"]) == ("drop_network", True)
-        assert 1 < seconds_left(told["until"]) <= 3
-        await viewer.hears("sim:control", action="drop_network", active=True)
-        answer = await viewer.ingest("mine", 1)
-        assert refusal(answer) == (503, "network_dropped")
-        assert int(answer.headers["retry-after"]) >= 1
-        assert await viewer.ack_till("raw-0") > 0
-        await viewer.hears("sim:control", 10, action="drop_network", active=False)
-        assert await viewer.on() == []
-        assert (await viewer.ingest("mine", 1)).json()["ackTill"] == 1
-        await load.flows(30)
-        await load.settle()
+    told = await viewer.control({"control": "drop-network", "seconds": 3})
+    assert (told["action"], told["active"]) == ("drop_network", True)
+    assert 1 < seconds_left(told["until"]) <= 3
+    await viewer.hears("sim:control", action="drop_network", active=True)
+    answer = await viewer.ingest("mine", 1)
+    assert refusal(answer) == (503, "network_dropped")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert await viewer.ack_till("raw-0") > 0
+    await viewer.hears("sim:control", 10, action="drop_network", active=False)
+    assert await viewer.on() == []
+    assert (await viewer.ingest("mine", 1)).json()["ackTill"] == 1
+    await load.flows(30)
 
 
-@pytest.mark.timeout(90)
-async def test_delay_ack(stack: Stack, rng: random.Random) -> None:
+async def delay_ack(load: Load, viewer: Viewer) -> None:
     """The ACK is late; the commit is not, and a delay of 3 s does not use up the time for it."""
-    async with Load(stack, rng) as load, Viewer(stack.http) as viewer:
-        assert 28 < seconds_left((await viewer.control({"command": "delay_ack"}))["until"]) <= 30
-        begin = monotonic_s()
-        late = asyncio.create_task(viewer.ingest("mine", 1))
+    assert 28 < seconds_left((await viewer.control({"command": "delay_ack"}))["until"]) <= 30
+    begin = monotonic_s()
+    late = asyncio.create_task(viewer.ingest("mine", 2))
 
-        async def is_committed() -> bool:
-            return await viewer.ack_till("mine") == 1
+    async def is_committed() -> bool:
+        return await viewer.ack_till("mine") == 2
 
-        await eventually(is_committed, 3)
-        assert not late.done()
-        answer = await late
-        assert (answer.status_code, answer.json()["ackTill"]) == (200, 1)
-        assert monotonic_s() - begin >= 3
-        await viewer.control({"action": "delay_ack", "seconds": 1})
-        await viewer.hears("sim:control", 10, action="delay_ack", active=False)
-        await load.flows(30)
-        await load.settle()
+    await eventually(is_committed, 3)
+    assert not late.done()
+    answer = await late
+    assert (answer.status_code, answer.json()["ackTill"]) == (200, 2)
+    assert monotonic_s() - begin >= 3
+    await viewer.control({"action": "delay_ack", "seconds": 1})
+    await viewer.hears("sim:control", 10, action="delay_ack", active=False)
+    await load.flows(30)
 
 
 @pytest.mark.timeout(90)

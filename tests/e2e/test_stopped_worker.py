@@ -125,27 +125,20 @@ async def test_stopped_inside_copy(stack: Stack, rng: random.Random) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_stopped_while_it_makes_a_stream(stack: Stack, rng: random.Random) -> None:
-    """The first batch of a service: the absent ledger row is made in a transaction of its own."""
-    gate = f"insert into ack_state (tenant_id, numbering, epoch) values ('{ZERO_TENANT}', 'fresh', 0)"
-    batch = {"service": "fresh", "batch": [{"seq": 1, "message": "hello"}]}
+async def test_stopped_where_something_is_made(stack: Stack, rng: random.Random) -> None:
+    """The ledger row of a new service, and the partition of a new month, are made in transactions of their own."""
+    stream = f"insert into ack_state (tenant_id, numbering, epoch) values ('{ZERO_TENANT}', 'fresh', 0)"
+    first = {"seq": 1, "message": "hello", "ts": "2019-05-01T00:00:00Z"}
+    cases = (
+        (stream, "%insert into ack_state%", {"service": "fresh", "batch": [{**first, "ts": None}]}),
+        (SQL.partition_lock, "%advisory%", {"service": "old", "batch": [first]}),
+    )
     async with Load(stack, rng) as load:
-        stopped = await stop_inside(stack, gate, "%insert into ack_state%", batch)
-        await goes_on_without(stack, load, stopped)
-        assert await ack_till(stack, "fresh") == 1
-        await wakes_cleanly(stack, load, stopped)
-        await load.settle()
-
-
-@pytest.mark.timeout(120)
-async def test_stopped_while_it_makes_a_partition(stack: Stack, rng: random.Random) -> None:
-    """The first entry of a month: its partition is made under a lock that all workers share."""
-    batch = {"service": "old", "batch": [{"seq": 1, "message": "hello", "ts": "2019-05-01T00:00:00Z"}]}
-    async with Load(stack, rng) as load:
-        stopped = await stop_inside(stack, SQL.partition_lock, "%advisory%", batch)
-        await goes_on_without(stack, load, stopped)
-        assert await ack_till(stack, "old") == 1
-        await wakes_cleanly(stack, load, stopped)
+        for gate, query, batch in cases:
+            stopped = await stop_inside(stack, gate, query, batch)
+            await goes_on_without(stack, load, stopped)
+            assert await ack_till(stack, str(batch["service"])) == 1
+            await wakes_cleanly(stack, load, stopped)
         await load.settle()
 
 

@@ -18,7 +18,7 @@ HEAVY = {"pause_s": 0.0, "batch_entries": 400, "senders": 3, "sdk_pause_s": 0.01
 HARMS = ("worker-1", "worker-2", "stop", "backend", "redis", "wipe", "buffer_redis", "postgres")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 async def test_random_kills_under_heavy_load(stack: Stack, rng: random.Random) -> None:
     """kill -9, stopped workers and a forgetful queue, several at a time: nothing lost, nothing twice."""
     async with Load(stack, rng, **HEAVY) as load:
