@@ -1,9 +1,9 @@
 """Group enqueue and the wait for receipts: between a door and the queue.
 
 Guarantee: an outcome handed to a door comes from a committed transaction, either by receipt or, where the
-receipt is late or was not heard, from the ledger itself. Invariants: (1) at most GROUP_JOBS_MAX jobs are
-unreceipted, not counting those whose receipt is overdue by GROUP_WAIT_MS; what arrives meanwhile shares the
-next job; (2) a request that is neither queued nor stored ends in Unavailable, never in silence.
+receipt is late or was not heard, from the ledger itself. Invariants: (1) at most two jobs are unreceipted,
+what arrives meanwhile shares the next (tracehub/pipeline/grouping.py); (2) a request that is neither queued
+nor stored ends in Unavailable, never in silence.
 Cancelling a wait leaves the request in the queue: it will be stored, and a resend is a duplicate.
 Limits: PENDING_BYTES_MAX of requests that wait here. Not here: validation (doors), storing (workers).
 """
@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
+from tracehub.pipeline.grouping import Unreceipted, decide
 from tracehub.pipeline.recount import recount
 from tracehub.protocol.errors import Overloaded, TraceHubError, Unavailable
 from tracehub.protocol.ids import sortable_id
-from tracehub.protocol.limits import GROUP_JOBS_MAX, GROUP_WAIT_MS, JOB_BYTES_TARGET, JOB_FORMAT
+from tracehub.protocol.limits import JOB_BYTES_TARGET, JOB_FORMAT
 from tracehub.protocol.messages import Mark, MarkedStream, Outcome, Request, decode_receipts, encode
 from tracehub.runtime.clock import Clock, Random, monotonic_s
 from tracehub.storage.ports import Ledger
@@ -43,6 +44,7 @@ class Pending:
 
     request: Request
     encoded: bytes
+    since_s: float
     deadline_s: float
     queued: asyncio.Future[None]
     outcome: asyncio.Future[Outcome | None]
@@ -82,8 +84,8 @@ class Submitter:
         if self._pending_bytes + len(encoded) > PENDING_BYTES_MAX:
             raise Overloaded(retry_after_s=1)
         loop = asyncio.get_running_loop()
-        deadline_s = monotonic_s() + wait_s
-        pending = Pending(request, encoded, deadline_s, loop.create_future(), loop.create_future())
+        now = monotonic_s()
+        pending = Pending(request, encoded, now, now + wait_s, loop.create_future(), loop.create_future())
         self._pending.append(pending)
         self._pending_bytes += len(encoded)
         self._flush()
@@ -151,12 +153,13 @@ class Submitter:
         """Send the next jobs, as far as the rule of two allows."""
         while self._pending:
             now = monotonic_s()
-            fresh = [at for at in self._sent_at.values() if now - at < GROUP_WAIT_MS / 1000]
-            if len(fresh) >= GROUP_JOBS_MAX:
-                self._flush_later(min(fresh) + GROUP_WAIT_MS / 1000 - now)
+            out = [Unreceipted(at, len(self._jobs[job_id])) for job_id, at in self._sent_at.items()]
+            decision = decide(now, len(self._pending), self._pending[0].since_s, out)
+            if not decision.send:
+                self._flush_later(decision.wait_s)
                 return
             job_id = sortable_id(self._clock(), self._random(10))
-            group = self._take(job_id)
+            group = self._take(job_id, decision.send)
             self._jobs[job_id] = group
             self._sent_at[job_id] = now
             task = asyncio.create_task(self._send(job_id, group))
@@ -182,17 +185,17 @@ class Submitter:
             self._sent_at.pop(job_id, None)
 
     def _flush_later(self, delay_s: float) -> None:
-        if self._timer is None:
+        if self._timer is None or self._timer.when() > asyncio.get_running_loop().time() + delay_s:
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_later(max(delay_s, 0.001), self._flush_timer)
 
     def _flush_timer(self) -> None:
         self._timer = None
         self._flush()
 
-    def _take(self, job_id: str) -> list[Pending]:
-        """The next group: at most half of what is under way, so that two jobs share the work evenly."""
-        under_way = len(self._pending) + sum(map(len, self._jobs.values()))
-        most = (under_way + 1) // GROUP_JOBS_MAX
+    def _take(self, job_id: str, most: int) -> list[Pending]:
+        """The next group: at most so many requests, and no more bytes than a job shall have."""
         group: list[Pending] = []
         size = 0
         while self._pending and (

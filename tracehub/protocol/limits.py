@@ -50,6 +50,7 @@ JOB_TTL_MS: Final = 30 * 24 * 3600 * 1000
 PARTITIONS_PER_JOB_MAX: Final = 50
 
 GROUP_JOBS_MAX: Final = 2  # unreceipted jobs per backend
+GROUP_LINGER_MS: Final = 3  # a group that is smaller than the job before it waits for company this long
 GROUP_WAIT_MS: Final = 250  # a job whose receipt is overdue by this no longer holds back the next
 
 # A job must be able to carry the largest body that the door takes, else a valid batch could never be stored.
