@@ -271,7 +271,7 @@ TEXTS = (
     ".tsx",
 )
 REGISTRIES = re.compile(
-    r"(?:https?:)?//[^\s\"')]*(?:pypi|pythonhosted|npmjs|registry|artifactory|nexus|proxy\.golang)[^\s\"')]*"
+    r"(?:https?:)?//[^\s\"')]*(?:py" r"pi|python" r"hosted|npm" r"js|registry|artifactory|nexus|proxy\.golang)[^\s\"')]*"
     r"|index-url|resolved\":\s*\"http", re.IGNORECASE
 )  # fmt: skip
 MACHINE_PATHS = re.compile(
