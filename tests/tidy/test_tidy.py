@@ -270,10 +270,12 @@ TEXTS = (
     ".ts",
     ".tsx",
 )
+# In pieces, so that this file names none itself.
+_NAMES = "|".join(("py" + "pi", "python" + "hosted", "npm" + "js", "registry", "artifactory", "nexus"))
 REGISTRIES = re.compile(
-    r"(?:https?:)?//[^\s\"')]*(?:py" r"pi|python" r"hosted|npm" r"js|registry|artifactory|nexus|proxy\.golang)[^\s\"')]*"
-    r"|index-url|resolved\":\s*\"http", re.IGNORECASE
-)  # fmt: skip
+    rf"(?:https?:)?//[^\s\"')]*(?:{_NAMES}|proxy\.golang)[^\s\"')]*|index-url|resolved\":\s*\"http",
+    re.IGNORECASE,
+)
 MACHINE_PATHS = re.compile(
     r"(?<![\w.{}/-])/(?:work/|root/|Users/|home/(?!tracehub\b)\w+|mnt/|tmp/\w)[\w./-]*"
 )
