@@ -204,8 +204,12 @@ select * from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::uuid[], $5::tex
 on conflict (entry_id) do update set retries = dead_letters.retries + 1, error = excluded.error;
 
 -- name: blockers
--- Who holds what a connection waits for.
-select a.pid, a.application_name from pg_stat_activity a where a.pid = any(pg_blocking_pids($1::int));
+-- Who holds what a connection waits for, at the end of a chain of waiters too.
+with recursive chain(pid) as (
+    select unnest(pg_blocking_pids($1::int))
+    union
+    select unnest(pg_blocking_pids(c.pid)) from chain c)
+select a.pid, a.application_name from pg_stat_activity a join chain using (pid);
 
 -- name: terminate
 -- End a connection; only this frees the locks of a stopped client.
