@@ -6,6 +6,7 @@ the worker there, and lets go, so that Postgres grants the lock to a client that
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -30,6 +31,7 @@ LEASE_S = 5.0
 WAITING = """
 select pid, application_name from pg_stat_activity
 where application_name like 'tracehub-worker:%' and wait_event_type = 'Lock' and query ilike $1"""
+BLOCKED = "select cardinality(pg_blocking_pids($1)) > 0"
 HOLDING = """
 select exists (select from pg_locks where pid = $1 and granted and relation = 'ack_state'::regclass) as ledger,
        (select state from pg_stat_activity where pid = $1 and xact_start is not null
@@ -100,6 +102,21 @@ async def goes_on_without(stack: Stack, load: Load, stopped: Stopped) -> None:
     assert psutil.Process(stopped.pid).status() == psutil.STATUS_STOPPED
 
 
+async def is_found_behind_a_bystander(stack: Stack, stopped: Stopped) -> None:
+    """Who waits behind somebody else's lock, who waits for the stopped worker, finds the worker as well."""
+    async with connected(stack) as look, connected(stack) as bystander, connected(stack) as waiter:
+        tasks = []
+        for connection, mode in ((bystander, "share"), (waiter, "row exclusive")):
+            tasks.append(asyncio.create_task(connection.execute(f"begin; lock table logs in {mode} mode")))
+            pid = connection.get_server_pid()
+            await eventually(lambda pid=pid: look.fetchval(BLOCKED, pid), 2)
+        found = {row["pid"] for row in await look.fetch(SQL.blockers, waiter.get_server_pid())}
+        assert {bystander.get_server_pid(), stopped.backend} <= found
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def wakes_cleanly(stack: Stack, load: Load, stopped: Stopped) -> None:
     """It finds its connection gone, starts anew and does its share again: the same process."""
     before = await jobs_done(stack, stopped.name)
@@ -119,6 +136,7 @@ async def test_stopped_inside_copy(stack: Stack, rng: random.Random) -> None:
         stopped = await stop_inside(stack, "lock table logs in share mode", "copy%")
         async with connected(stack) as look:
             assert (await look.fetchrow(HOLDING, stopped.backend))["ledger"]
+        await is_found_behind_a_bystander(stack, stopped)
         await goes_on_without(stack, load, stopped)
         await wakes_cleanly(stack, load, stopped)
         await load.settle()
