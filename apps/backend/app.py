@@ -28,6 +28,7 @@ from tracehub.protocol import ids
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.messages import decode_live
 from tracehub.runtime.clock import now_ms, random_bytes
+from tracehub.runtime.lifecycle import end
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.connect import open_pool
 from tracehub.storage.postgres.ledger import PostgresLedger
@@ -115,9 +116,7 @@ def build(settings: Settings) -> ASGIApp:
         ]
         log.info("backend.started", host=settings.host, port=settings.port, faults=settings.faults)
         yield
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        await end(background)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(pool.close(), 5)
         for client in (redis, ears, buffers):

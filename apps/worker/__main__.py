@@ -25,6 +25,7 @@ from apps.worker.publisher import Publisher
 from tracehub.protocol.errors import TraceHubError
 from tracehub.runtime import logging as logs
 from tracehub.runtime.clock import now_ms
+from tracehub.runtime.lifecycle import end
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.connect import open_pool, worker_application
 from tracehub.storage.postgres.ledger import PostgresLedger
@@ -114,16 +115,13 @@ async def run(settings: Settings) -> None:
     for worker in (logs_worker, retry_worker):
         worker.stop()
     await asyncio.wait(working, timeout=DRAIN_S)
-    for task in (*background, *working, ended):
-        task.cancel()
-    results = await asyncio.gather(*background, *working, return_exceptions=True)
+    failures = await end([*background, *working, ended])
     with contextlib.suppress(TraceHubError):
         await workers.goodbye(worker_id)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(pool.close(), 5)
     for client in (redis, ears, buffers_redis):
         await client.aclose()
-    failures = [r for r in results if isinstance(r, Exception)]
     log.info("worker.stopped", worker=worker_id, failures=len(failures))
     if failures:
         raise failures[0]

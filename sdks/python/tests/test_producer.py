@@ -82,7 +82,7 @@ def test_every_kind_of_failure_is_overcome(server: HttpModelServer, producer: Pr
     server.fault = fault
     for begin in range(20):
         producer.append_many(entries(150, f"{begin}-"))
-    assert producer.flush(20)
+    assert producer.flush(60)
     assert stored(server) == [text for begin in range(20) for text in texts(150, f"{begin}-")]
     assert server.model.conflicts == []
     assert producer.stats()["refused"] > 0
@@ -115,7 +115,7 @@ def test_server_that_comes_later(valkey: Valkey) -> None:
     assert not producer.flush(0.1)
     server = HttpModelServer(port)
     try:
-        assert producer.flush(10)
+        assert producer.flush(60)
         assert stored(server) == texts(10)
     finally:
         producer.close(1)
@@ -157,7 +157,7 @@ def test_tail_of_a_dead_instance_is_sent(
     producer = Producer("shop", valkey.url, server.url)
     producer.append_many(entries(5))
     assert not producer.stats()["sending"]
-    assert producer.flush(10)
+    assert producer.flush(60)
     assert stored(server) == texts(5)
     producer.close()
 
@@ -173,7 +173,7 @@ def test_redis_down_waits_in_memory(own_valkey: Valkey, server: HttpModelServer)
     assert producer.stats()["dropped"] == 4
     own_valkey.start()
     eventually(lambda: stored(server) == ["before", *texts(5, "down")])
-    assert producer.flush(10)
+    assert producer.flush(60)
     assert next(iter(server.model.streams.values())).lost == dict.fromkeys(range(7, 11), "overflow")
     assert producer.append({"message": "after"}) == 11
     assert producer.close(10)
@@ -366,7 +366,7 @@ async def test_async_producer_overcomes_failures(valkey: Valkey, server: HttpMod
     for begin in range(10):
         await producer.append_many(entries(150, f"{begin}-"))
     await producer.append({"message": "poison"})
-    assert await producer.flush(20)
+    assert await producer.flush(60)
     assert stored(server) == [text for begin in range(10) for text in texts(150, f"{begin}-")]
     assert await producer.close()
     assert await producer.append({"message": "late"}) is None
@@ -379,5 +379,5 @@ async def test_async_producer_survives_redis(own_valkey: Valkey, server: HttpMod
         await asyncio.to_thread(own_valkey.kill)
         assert await producer.append({"message": "m1"}) is None
         await asyncio.to_thread(own_valkey.start)
-        assert await producer.flush(10)
+        assert await producer.flush(60)
         assert stored(server) == texts(2)

@@ -19,6 +19,8 @@ from tracehub_sdk.window import Window
 
 log = logging.getLogger("tracehub_sdk")
 
+END_AGAIN_S = 0.5
+
 
 class AsyncSender:
     """See the module. Cancelling it leaves what is in flight unacknowledged in the buffer."""
@@ -66,10 +68,9 @@ class AsyncSender:
 
     async def stop(self) -> None:
         """End the task and all requests, and give the lease back."""
-        for task in [*self._requests, *([self._task] if self._task else [])]:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        if self._task is not None:
+            await _end({self._task})
+        await _end(set(self._requests))
         if self.leading:
             self.leading = False
             with contextlib.suppress(RedisError):  # else it runs out by itself
@@ -182,3 +183,11 @@ class AsyncSender:
                 return messages.ProbeFailed(job.probe_id)
             following = seen.next if seen else 0
         return wire.read_ack(job, answer, following)
+
+
+async def _end(running: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: a library may swallow one cancellation, and we would wait for ever."""
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=END_AGAIN_S)
