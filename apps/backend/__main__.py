@@ -17,6 +17,7 @@ import uvloop
 from apps.backend.app import build
 from apps.backend.protocol import BoundedProtocol
 from tracehub.runtime import logging as logs
+from tracehub.runtime.lifecycle import freeze_heap
 from tracehub.runtime.settings import Settings
 
 KEEP_ALIVE_S = 30
@@ -44,6 +45,7 @@ def main() -> None:
             "use TRACEHUB_HOST=127.0.0.1, or set TRACEHUB_INSECURE=1 if something else guards it\n"
         )
         raise SystemExit(2)
+    freeze_heap()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         started = runner.run(serve(settings))
     if not started:

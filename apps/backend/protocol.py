@@ -4,6 +4,8 @@ uvicorn by itself waits for ever for the first byte and takes headers of any siz
 not sent whole headers within HEADERS_TIMEOUT_S, or sent more than HEADERS_BYTES_MAX of them, is closed. The
 same bound holds for all that is neither headers nor body: trailers and chunk extensions, which the parser
 collects even when nobody reads the body. The body has bounds of its own (body.py).
+
+A body that arrived together with its headers, as most do, is marked in the scope: no clock is needed for it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADERS_TIMEOUT_S = 15.0
 HEADERS_BYTES_MAX = 64 * 1024
+WHOLE = "tracehub.whole"  # in the scope: the body is here
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -28,7 +31,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """The clock for the first request starts."""
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self._too_slow)
+        self._start_clock()
 
     def data_received(self, data: bytes) -> None:
         """Count what is not body."""
@@ -38,12 +41,12 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._in_headers:
                 self.transport.write(_TOO_LARGE)
             self.transport.close()
+        if self._in_headers and self._deadline is None:
+            self._start_clock()
 
     def on_message_begin(self) -> None:
         """A request begins."""
         self._in_headers = True
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self._too_slow)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -60,12 +63,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """A request has ended."""
         self._bare_bytes = 0
+        self.scope[WHOLE] = True  # type: ignore[literal-required]  # ASGI leaves such keys to us
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing to watch any more."""
         self._stop_clock()
         super().connection_lost(exc)
+
+    def _start_clock(self) -> None:
+        self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self._too_slow)
 
     def _stop_clock(self) -> None:
         if self._deadline is not None:

@@ -22,7 +22,7 @@ from tracehub.pipeline.grouping import Unreceipted, decide
 from tracehub.pipeline.recount import recount
 from tracehub.protocol.errors import Overloaded, TraceHubError, Unavailable
 from tracehub.protocol.ids import sortable_id
-from tracehub.protocol.limits import JOB_BYTES_TARGET, JOB_FORMAT
+from tracehub.protocol.limits import GROUP_JOBS_MAX, JOB_BYTES_TARGET, JOB_FORMAT
 from tracehub.protocol.messages import Mark, MarkedStream, Outcome, Request, decode_receipts, encode
 from tracehub.runtime.clock import Clock, Random, monotonic_s
 from tracehub.storage.ports import Ledger
@@ -72,11 +72,12 @@ class Submitter:
         self._receipt_wait_s = receipt_wait_s
         self._pending: deque[Pending] = deque()
         self._pending_bytes = 0
-        self._jobs: dict[str, list[Pending]] = {}  # unreceipted
-        self._sent_at: dict[str, float] = {}
+        self._jobs: dict[str, list[Pending]] = {}  # without receipt
+        self._out: dict[str, Unreceipted] = {}  # the same
         self._ask_now = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = 0.0
 
     def submit(self, request: Request, wait_s: float) -> Pending:
         """Take a request in; its outcome is known after `wait_s`. Raises Overloaded when too much waits here."""
@@ -88,7 +89,8 @@ class Submitter:
         pending = Pending(request, encoded, now, now + wait_s, loop.create_future(), loop.create_future())
         self._pending.append(pending)
         self._pending_bytes += len(encoded)
-        self._flush()
+        if self._timer is None or len(self._out) < GROUP_JOBS_MAX:  # else it would only look again
+            self._flush()
         return pending
 
     async def run(self) -> None:
@@ -103,7 +105,7 @@ class Submitter:
             waiting = [
                 pending
                 for job_id, group in list(self._jobs.items())
-                if everybody or self._sent_at[job_id] < late
+                if everybody or self._out[job_id].sent_s < late
                 for pending in group
                 if pending.queued.done() and not pending.outcome.done()
             ]
@@ -130,7 +132,7 @@ class Submitter:
     def heard(self, message: bytes) -> None:
         """A receipt message."""
         for receipt in decode_receipts(message):
-            self._sent_at.pop(receipt.job_id, None)
+            self._out.pop(receipt.job_id, None)
             group = self._jobs.pop(receipt.job_id, ())
             for pending, outcome in zip(group, receipt.outcomes, strict=False):
                 if not pending.outcome.done():
@@ -140,7 +142,7 @@ class Submitter:
     def flushed(self, message: bytes) -> None:
         """Jobs were taken away by flush_queue: who waits for them is told at once."""
         for job_id in message.decode().split("\n"):
-            self._sent_at.pop(job_id, None)
+            self._out.pop(job_id, None)
             for pending in self._jobs.pop(job_id, ()):
                 self._fail(pending, Unavailable("the queue was flushed; send the batch again"))
         self._flush()
@@ -153,15 +155,15 @@ class Submitter:
         """Send the next jobs, as far as the rule of two allows."""
         while self._pending:
             now = monotonic_s()
-            out = [Unreceipted(at, len(self._jobs[job_id])) for job_id, at in self._sent_at.items()]
+            out = self._out.values()
             decision = decide(now, len(self._pending), self._pending[0].since_s, out)
             if not decision.send:
-                self._flush_later(decision.wait_s)
+                self._flush_later(now, decision.wait_s)
                 return
             job_id = sortable_id(self._clock(), self._random(10))
             group = self._take(job_id, decision.send)
             self._jobs[job_id] = group
-            self._sent_at[job_id] = now
+            self._out[job_id] = Unreceipted(now, len(group))
             task = asyncio.create_task(self._send(job_id, group))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -182,13 +184,15 @@ class Submitter:
         """Jobs without anybody waiting for them need not be remembered."""
         for job_id in [j for j, group in self._jobs.items() if all(p.outcome.done() for p in group)]:
             self._jobs.pop(job_id)
-            self._sent_at.pop(job_id, None)
+            self._out.pop(job_id, None)
 
-    def _flush_later(self, delay_s: float) -> None:
-        if self._timer is None or self._timer.when() > asyncio.get_running_loop().time() + delay_s:
+    def _flush_later(self, now_s: float, wait_s: float) -> None:
+        at_s = now_s + max(wait_s, 0.001)
+        if self._timer is None or self._timer_s > at_s + 0.0005:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = asyncio.get_running_loop().call_later(max(delay_s, 0.001), self._flush_timer)
+            self._timer_s = at_s
+            self._timer = asyncio.get_running_loop().call_later(at_s - now_s, self._flush_timer)
 
     def _flush_timer(self) -> None:
         self._timer = None
@@ -220,7 +224,7 @@ class Submitter:
             await self._queue.enqueue(job_id, job, mark, self._clock())
         except TraceHubError as error:
             self._jobs.pop(job_id, None)
-            self._sent_at.pop(job_id, None)
+            self._out.pop(job_id, None)
             told = error if isinstance(error, Overloaded) else Unavailable(retry_after_s=1)
             for pending in group:
                 self._fail(pending, told)

@@ -25,7 +25,7 @@ from apps.worker.publisher import Publisher
 from tracehub.protocol.errors import TraceHubError
 from tracehub.runtime import logging as logs
 from tracehub.runtime.clock import now_ms
-from tracehub.runtime.lifecycle import end
+from tracehub.runtime.lifecycle import end, freeze_heap
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.connect import open_pool, worker_application
 from tracehub.storage.postgres.ledger import PostgresLedger
@@ -134,7 +134,7 @@ def _queue_workers(
     redis: Redis, parts: Parts, worker_id: str, lease_s: int
 ) -> tuple[QueueWorker, QueueWorker]:
     context = {"parts": parts}
-    functions = [(STORE, store_job), (REPLAY, replay_job)]
+    functions = {STORE: store_job, REPLAY: replay_job}
     crons = [
         cron(sweep_marks, name="cron:sweep_marks", second=set(range(0, 60, 2)), max_tries=1),
         cron(schedule_replays, name="cron:schedule_replays", second=set(range(60)), max_tries=1),
@@ -164,6 +164,7 @@ def main() -> None:
     """Entry point of `tracehub worker`."""
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format)
+    freeze_heap()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(settings))
 

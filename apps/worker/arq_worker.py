@@ -2,9 +2,12 @@
 
 What is different from arq as it comes, and why (measured in docs/performance.md):
 1. A lease of a few seconds, renewed while the job runs: a dead worker's jobs free themselves.
-2. One script finds and leases what is free; a slot cannot leak when Redis goes away in between.
-3. It looks when it is woken, when a job ends, and every POLL_S; nothing is polled at speed.
-4. A Redis that restarts costs a pause, never the worker.
+2. One script finds and leases what is free, and brings it along; a slot cannot leak when Redis goes away in
+   between.
+3. It looks when it is woken, and every POLL_S; nothing is polled at speed.
+4. A job ends in one step: by itself, together with what it has to say (it returns True), or here. arq's own
+   way, five commands around every job, is left to its crons.
+5. A Redis that restarts costs a pause, never the worker.
 Never pickle: jobs are msgpack (tracehub/storage/redis/jobs.py).
 """
 
@@ -12,20 +15,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import structlog
 from arq import func
 from arq.connections import ArqRedis
 from arq.cron import CronJob
-from arq.worker import Worker
+from arq.worker import Retry, Worker
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from tracehub.runtime.clock import now_ms
 from tracehub.storage.redis import keys, scripts
-from tracehub.storage.redis.jobs import deserialise, serialise
+from tracehub.storage.redis.jobs import deserialise, serialise, unpack
 
 log = structlog.get_logger()
 
@@ -33,7 +37,9 @@ JOBS_MAX = 8
 READ_LIMIT = 64
 POLL_S = 0.5
 JOB_TIMEOUT_S = 120
-NEVER = 10**9
+
+# Gets arq's ctx and the job's body; True when it has taken its job out of the queue.
+Function: TypeAlias = Callable[[dict[str, Any], bytes], Coroutine[Any, Any, bool]]
 
 
 class QueueWorker(Worker):
@@ -42,7 +48,7 @@ class QueueWorker(Worker):
     def __init__(
         self,
         queue: str,
-        functions: Sequence[tuple[str, Any]],
+        functions: Mapping[str, Function],
         *,
         connections: ConnectionPool,
         context: dict[str, Any],
@@ -55,24 +61,24 @@ class QueueWorker(Worker):
             default_queue_name=queue,
         )  # fmt: skip
         super().__init__(
-            functions=[func(coroutine, name=name, max_tries=NEVER) for name, coroutine in functions],
+            functions=[func(c, name=name) for name, c in functions.items()],  # type: ignore[arg-type]
             queue_name=queue,
             cron_jobs=crons or None,
             redis_pool=pool,
             handle_signals=False,
-            max_jobs=JOBS_MAX,
-            queue_read_limit=READ_LIMIT,
             job_timeout=JOB_TIMEOUT_S,
             keep_result=0,
-            max_tries=NEVER,
             health_check_key=health_key,
             ctx=context,
             job_serializer=serialise,
             job_deserializer=deserialise,
             log_results=False,
         )
-        self.in_progress_timeout_s = float(lease_s)
+        self._by_name = functions
+        self._lease_ms = lease_s * 1000
         self._claim = pool.register_script(scripts.CLAIM)
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._full = False  # the last look may have left something behind
         self._woken = asyncio.Event()
         self._stopping = False
 
@@ -82,24 +88,23 @@ class QueueWorker(Worker):
 
     async def run_until_stopped(self) -> None:
         """Take jobs until `stop`; then wait for those that run."""
-        renewing = asyncio.create_task(self._renew())
+        beating = asyncio.create_task(self._beat())
         try:
             while not self._stopping:
                 self._woken.clear()
                 try:
-                    await self._poll_iteration()
+                    await self._take()
                 except RedisError as error:
                     log.warning("queue.unreachable", queue=self.queue_name, error=type(error).__name__)
                 await self._pause()
-            if self.tasks:
-                await asyncio.wait(self.tasks.values(), timeout=JOB_TIMEOUT_S)
+            if self._running:
+                await asyncio.wait(self._running.values(), timeout=JOB_TIMEOUT_S)
         finally:
-            renewing.cancel()
+            beating.cancel()
 
     def stop(self) -> None:
         """Take no more jobs."""
         self._stopping = True
-        self.allow_pick_jobs = False
         self._woken.set()
 
     async def _pause(self) -> None:
@@ -107,43 +112,81 @@ class QueueWorker(Worker):
             async with asyncio.timeout(POLL_S):
                 await self._woken.wait()
 
-    async def _poll_iteration(self) -> None:
-        """Lease what is due and free, start it, clear away what has ended."""
-        free = self.max_jobs - self.job_counter
-        if self.allow_pick_jobs and free > 0:
-            lease_ms = int(self.in_progress_timeout_s * 1000)
-            claimed = await self._claim(
-                keys=[self.queue_name],
-                args=[keys.IN_PROGRESS_PREFIX, now_ms(), lease_ms, free, self.queue_read_limit],
-            )
-            for raw_id, score in zip(claimed[::2], claimed[1::2], strict=True):
-                self._start(raw_id.decode(), int(float(score)))
-        for job_id, task in list(self.tasks.items()):
-            if task.done():
-                del self.tasks[job_id]
-                if (error := task.exception()) is not None:
-                    # Redis went away at the end of the job: its lease runs out, and it comes again.
-                    log.warning("job.unfinished", job=job_id, error=type(error).__name__)
-        await self.heart_beat()
+    async def _take(self) -> None:
+        """Lease what is due and free, and start it."""
+        free = JOBS_MAX - len(self._running)
+        self._full = free <= 0
+        if self._full:
+            return
+        claimed = await self._claim(
+            keys=[self.queue_name],
+            args=[keys.IN_PROGRESS_PREFIX, keys.JOB_PREFIX, now_ms(), self._lease_ms, free, READ_LIMIT],
+        )
+        self._full = len(claimed) == 3 * free
+        for raw_id, score, body in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True):
+            job_id = raw_id.decode()
+            if job_id in self._running:  # its lease ran out while this process stood still
+                continue
+            job = self.run_job(job_id, int(float(score))) if _is_cron(job_id) else self._run(job_id, body)
+            task = self._running[job_id] = asyncio.create_task(job)
+            task.add_done_callback(partial(self._ended, job_id))
 
-    def _start(self, job_id: str, score: int) -> None:
-        self.job_counter += 1
-        task = self.loop.create_task(self.run_job(job_id, score))
-        task.add_done_callback(self._free_slot)
-        self.tasks[job_id] = task
+    def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
+        del self._running[job_id]
+        if self._full:
+            self._woken.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Redis went away at the end of the job: its lease runs out, and it comes again.
+            log.warning("job.unfinished", job=job_id, error=type(error).__name__)
 
-    def _free_slot(self, _: asyncio.Task[Any]) -> None:
-        self.job_counter -= 1
-        self._woken.set()
+    async def _run(self, job_id: str, body: bytes) -> None:
+        """One job, from its lease to its end. An empty body: its time to live has ended, nothing is to do."""
+        done = again_ms = 0
+        try:
+            if body:
+                name, argument = unpack(body)
+                async with asyncio.timeout(JOB_TIMEOUT_S):
+                    done = await self._by_name[name](self.ctx, argument)
+        except Retry as retry:
+            again_ms = retry.defer_score or 1
+        except asyncio.CancelledError:
+            await asyncio.shield(self._put_back(job_id, 1))
+            raise
+        except Exception as error:
+            log.exception("job.failed", job=job_id, error=type(error).__name__)
+        if again_ms:
+            await self._put_back(job_id, again_ms)
+        elif not done:
+            await self._finish(job_id)
 
-    async def _renew(self) -> None:
-        """Keep the leases of what runs; a stopped or dead process does not get here, and that is the point."""
+    async def _put_back(self, job_id: str, delay_ms: int) -> None:
+        """It is free again, and due after the delay; unless it was taken away meanwhile."""
+        async with self.pool.pipeline(transaction=True) as pipe:
+            if delay_ms > 1:
+                pipe.zadd(self.queue_name, {job_id: now_ms() + delay_ms}, xx=True)
+            pipe.delete(keys.in_progress(job_id))
+            await pipe.execute()
+
+    async def _finish(self, job_id: str) -> None:
+        async with self.pool.pipeline(transaction=True) as pipe:
+            pipe.zrem(self.queue_name, job_id)
+            pipe.delete(keys.job_body(job_id), keys.in_progress(job_id))
+            await pipe.execute()
+
+    async def _beat(self) -> None:
+        """arq's crons and sign of life, and the leases of what runs. A stopped or dead process does not get
+        here, and that is the point."""
         while True:
-            await asyncio.sleep(1)
-            lease_ms = int(self.in_progress_timeout_s * 1000)
+            await asyncio.sleep(POLL_S)
             try:
-                for job_id in list(self.job_tasks):
-                    if not job_id.startswith(keys.CRON_PREFIX):
-                        await self.pool.set(keys.in_progress(job_id), b"1", px=lease_ms)
+                if not self._stopping:
+                    await self.heart_beat()
+                for job_id in list(self._running):
+                    if not _is_cron(job_id):
+                        await self.pool.set(keys.in_progress(job_id), b"1", px=self._lease_ms, xx=True)
             except RedisError:
                 continue
+
+
+def _is_cron(job_id: str) -> bool:
+    return job_id.startswith(keys.CRON_PREFIX)

@@ -9,7 +9,8 @@ Cancelling `commit` leaves the job in the group; it runs on, and the next run of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -17,7 +18,7 @@ import structlog
 from tracehub.pipeline.store import Moment, PartitionsPending, Stored, set_aside, store
 from tracehub.protocol.errors import TraceHubError, Transient
 from tracehub.protocol.limits import JOB_TRIES_MAX
-from tracehub.protocol.messages import Job, Receipt
+from tracehub.protocol.messages import Job, Mark, Receipt
 from tracehub.runtime.clock import Clock
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.redis.queue import RedisQueue
@@ -108,16 +109,27 @@ class Committer:
         requests = [request for waiting in group for request in waiting.job.requests]
         self.busy = True
         try:
-            stored = await store(self._ledger, requests, await self._moment(group))
+            with self._moment(group) as moment:
+                stored = await store(self._ledger, requests, moment)
         finally:
             self.busy = False
         await self._settle(group, stored)
 
-    async def _moment(self, group: Sequence[_Waiting]) -> Moment:
+    @contextlib.contextmanager
+    def _moment(self, group: Sequence[_Waiting]) -> Iterator[Moment]:
+        """Asks for the marks at once: they come while the rows are encoded and the transaction begins."""
         own = {waiting.job.id for waiting in group}
-        marks = await self._queue.marks()
-        others = tuple(mark for job_id, mark in marks.items() if job_id not in own)
-        return Moment(others, self._clock(), self._gap_ranges_max)
+        reading = asyncio.ensure_future(self._queue.marks())
+
+        async def others() -> Sequence[Mark]:
+            return [mark for job_id, mark in (await reading).items() if job_id not in own]
+
+        try:
+            yield Moment(others, self._clock(), self._gap_ranges_max)
+        finally:
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError, asyncio.InvalidStateError):
+                reading.exception()  # nobody may have come to hear it
 
     async def _settle(self, group: Sequence[_Waiting], stored: Stored) -> None:
         outcomes = iter(stored.outcomes)
@@ -168,8 +180,8 @@ class Committer:
             if await self._queue.count_try(waiting.job.id) < JOB_TRIES_MAX:
                 return
             reason = f"failed {JOB_TRIES_MAX} times ({type(error).__name__})"
-            moment = await self._moment(group)
-            stored = await set_aside(self._ledger, waiting.job.requests, moment, reason)
+            with self._moment(group) as moment:
+                stored = await set_aside(self._ledger, waiting.job.requests, moment, reason)
             await self._settle(group, stored)
         except Exception:
             log.exception("store.set_aside_failed", job=waiting.job.id)

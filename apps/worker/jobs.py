@@ -43,8 +43,8 @@ class Parts:
     gap_ranges_max: int
 
 
-async def store_job(ctx: dict[str, Any], body: bytes) -> None:
-    """Store one job of batches. A job of a newer format waits for a newer worker."""
+async def store_job(ctx: dict[str, Any], body: bytes) -> bool:
+    """Store one job of batches, and end it. A job of a newer format waits for a newer worker."""
     parts: Parts = ctx["parts"]
     job = decode_job(body)
     if job.format != JOB_FORMAT:
@@ -58,9 +58,10 @@ async def store_job(ctx: dict[str, Any], body: bytes) -> None:
         raise Retry from None
     except TimeoutError:
         raise Retry(defer=1) from None
+    return True
 
 
-async def replay_job(ctx: dict[str, Any], body: bytes) -> None:
+async def replay_job(ctx: dict[str, Any], body: bytes) -> bool:
     """Run the due replay requests of one stream; come again as long as there are any."""
     parts: Parts = ctx["parts"]
     stream = _decode_stream(body)
@@ -78,6 +79,7 @@ async def replay_job(ctx: dict[str, Any], body: bytes) -> None:
         log.warning("replay.waits", service=stream.numbering, reason=trouble.message)
         raise Retry(defer=1) from None
     await _tell(parts, done)
+    return False
 
 
 async def _tell(parts: Parts, done: Replayed) -> None:

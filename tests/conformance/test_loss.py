@@ -8,7 +8,7 @@ from typing import Any
 from tests.making import NOW_MS, request, stream
 from tracehub.pipeline.replay import replay
 from tracehub.pipeline.signoff import supersede
-from tracehub.pipeline.store import Moment, store
+from tracehub.pipeline.store import Moment, seen, store
 from tracehub.protocol.errors import Transient
 from tracehub.protocol.messages import Mark, MarkedStream
 from tracehub.storage.memory.buffers import MemoryBuffers
@@ -62,7 +62,7 @@ async def run(ledger: Any, buffer: Buffer, ms: int, queue: MemoryQueue | None = 
 
 
 async def gap(ledger: Any, *numbers: int) -> None:
-    await store(ledger, [request(numbers)], Moment((), NOW_MS))
+    await store(ledger, [request(numbers)], Moment(seen(), NOW_MS))
 
 
 async def state(ledger: Any) -> Any:
@@ -116,7 +116,7 @@ async def test_members_that_the_door_would_refuse_are_skipped(ledger: Any) -> No
 
 async def test_late_batch_completes_the_request(ledger: Any) -> None:
     await gap(ledger, 1, 4)
-    stored = await store(ledger, [request([2, 3])], Moment((), NOW_MS))
+    stored = await store(ledger, [request([2, 3])], Moment(seen(), NOW_MS))
     assert [(c.first, c.last, c.count) for _, c in stored.completed] == [(2, 3, 0)]
 
 
@@ -141,7 +141,7 @@ async def test_older_epoch_is_superseded_once_nothing_of_it_flies(ledger: Any) -
     await gap(ledger, 1, 4)
     queue = MemoryQueue()
     assert await supersede(ledger, queue) == []
-    await store(ledger, [request([1], stream(epoch=9), start=1)], Moment((), NOW_MS))
+    await store(ledger, [request([1], stream(epoch=9), start=1)], Moment(seen(), NOW_MS))
     queue.inflight["job"] = Mark((MarkedStream(stream(), ((3, 3),)),), 1, 10, NOW_MS)
     assert await supersede(ledger, queue) == []
     queue.inflight.clear()

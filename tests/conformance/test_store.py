@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.making import NOW_MS, entry, request, stream
-from tracehub.pipeline.store import Moment, set_aside, store
+from tracehub.pipeline.store import Moment, seen, set_aside, store
 from tracehub.protocol.limits import MISSING_NAMED_MAX
 from tracehub.protocol.messages import Mark, MarkedStream, Outcome
 from tracehub.protocol.ranges import first_numbers
 
-MOMENT = Moment((), NOW_MS)
+MOMENT = Moment(seen(), NOW_MS)
 
 
 async def put(ledger: Any, *requests: Any, moment: Moment = MOMENT) -> list[Outcome]:
@@ -118,7 +118,7 @@ async def test_start_signs_off_what_nobody_can_supply(ledger: Any) -> None:
 
 async def test_start_spares_what_is_in_flight(ledger: Any) -> None:
     mark = Mark((MarkedStream(stream(), ((2, 3),)),), 2, 100, NOW_MS)
-    outcome = await put(ledger, request([6], start=6), moment=Moment((mark,), NOW_MS))
+    outcome = await put(ledger, request([6], start=6), moment=Moment(seen(mark), NOW_MS))
     assert (outcome[0].ack_till, outcome[0].missing_count) == (1, 0)
     assert (await one(ledger, [2, 3])).ack_till == 6
 
@@ -143,7 +143,7 @@ async def test_lost_number_that_turns_up_is_stored(ledger: Any) -> None:
 
 async def test_what_is_in_flight_is_neither_missing_nor_acknowledged(ledger: Any) -> None:
     mark = Mark((MarkedStream(stream(), ((1, 4), (9, 9))),), 5, 100, NOW_MS)
-    outcome = (await put(ledger, request([6]), moment=Moment((mark,), NOW_MS)))[0]
+    outcome = (await put(ledger, request([6]), moment=Moment(seen(mark), NOW_MS)))[0]
     assert (outcome.ack_till, outcome.highest_seen) == (0, 9)
     assert first_numbers(outcome.missing, 10) == [5, 7, 8]
 
@@ -174,7 +174,7 @@ async def test_everything_can_be_set_aside(ledger: Any) -> None:
 
 
 async def test_too_many_gaps_refuses_only_what_adds_one(ledger: Any) -> None:
-    few = Moment((), NOW_MS, gap_ranges_max=3)
+    few = Moment(seen(), NOW_MS, gap_ranges_max=3)
     odd = await put(ledger, request([1, 3, 5, 7]), moment=few)
     assert (odd[0].refused, odd[0].missing_count) == ("", 3)
     outcomes = await put(ledger, request([9]), request([2]), request([9]), request([100]), moment=few)

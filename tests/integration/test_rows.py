@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from tests.making import NOW_MS, request
-from tracehub.pipeline.store import Moment, store
+from tracehub.pipeline.store import Moment, seen, store
 from tracehub.protocol.messages import Entry, entry_id
 from tracehub.storage.postgres.connect import open_pool
 from tracehub.storage.postgres.ledger import PostgresLedger
@@ -64,7 +64,7 @@ async def test_every_column_comes_back(database: str) -> None:
     ]  # fmt: skip
     made = request((), entries=[*entries, Entry(2**53 - 1, NOW_MS, False, 9, "é" * 20, "last")])
     async with open_pool(database, "test") as pool:
-        done = await store(PostgresLedger(pool), [made], Moment((), NOW_MS + 5))
+        done = await store(PostgresLedger(pool), [made], Moment(seen(), NOW_MS + 5))
     assert done.outcomes[0].accepted == len(made.entries)
     rows = await rows_of(database)
     assert set(rows[0].keys()) == set(COLUMNS)
@@ -92,8 +92,10 @@ async def test_days_can_be_partitions(database: str) -> None:
     stamps = [946_684_800_000, 946_771_199_999, 946_771_200_000, NOW_MS]
     entries = [Entry(seq, ms, True, 9, "info", "m") for seq, ms in enumerate(stamps, 1)]
     async with open_pool(database, "test") as pool:
-        await store(PostgresLedger(pool), [request((), entries=entries[3:])], Moment((), NOW_MS))
-        await store(PostgresLedger(pool, partition="day"), [request((), entries=entries)], Moment((), NOW_MS))
+        await store(PostgresLedger(pool), [request((), entries=entries[3:])], Moment(seen(), NOW_MS))
+        await store(
+            PostgresLedger(pool, partition="day"), [request((), entries=entries)], Moment(seen(), NOW_MS)
+        )
         names = await pool.fetch("select inhrelid::regclass::text as name from pg_inherits order by 1")
     assert [row["ts"] for row in await rows_of(database)] == [at(ms) for ms in stamps]
     tables = {

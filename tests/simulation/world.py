@@ -19,7 +19,7 @@ from tracehub.pipeline.proof import prove
 from tracehub.pipeline.recount import recount
 from tracehub.pipeline.replay import replay
 from tracehub.pipeline.signoff import supersede
-from tracehub.pipeline.store import Moment, store
+from tracehub.pipeline.store import Marks, Moment, store
 from tracehub.protocol import ranges as r
 from tracehub.protocol.ack import ack_till
 from tracehub.protocol.entries import parse_batch
@@ -132,6 +132,12 @@ class World:
 
     # ------------------------------------------------------------------ the server
 
+    def _marks_beside(self, own: set[str]) -> Marks:
+        async def others() -> list[Mark]:
+            return [mark for job_id, mark in (await self.queue.marks()).items() if job_id not in own]
+
+        return others
+
     async def _worker(self) -> None:
         while True:
             await self.scheduler.pause()
@@ -140,10 +146,10 @@ class World:
                 continue
             try:
                 own = {job.id for job in group}
-                marks = await self.queue.marks()
-                others = tuple(mark for job_id, mark in marks.items() if job_id not in own)
                 requests = [request for job in group for request in job.requests]
-                stored = await store(self.ledger, requests, Moment(others, self.wall_ms(), 50))
+                stored = await store(
+                    self.ledger, requests, Moment(self._marks_beside(own), self.wall_ms(), 50)
+                )
                 outcomes = iter(stored.outcomes)
                 receipts = [(job, Receipt(job.id, [next(outcomes) for _ in job.requests])) for job in group]
                 await self.queue.settle(receipts)

@@ -8,7 +8,7 @@ does not turn into a crowd of small jobs. A job whose receipt is overdue holds n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from tracehub.protocol.limits import GROUP_JOBS_MAX, GROUP_LINGER_MS, GROUP_WAIT_MS
@@ -30,7 +30,7 @@ class Decision:
     wait_s: float = 0.0
 
 
-def decide(now_s: float, waiting: int, oldest_s: float, out: Sequence[Unreceipted]) -> Decision:
+def decide(now_s: float, waiting: int, oldest_s: float, out: Collection[Unreceipted]) -> Decision:
     """What to do with `waiting` requests (at least one), of which the oldest came at `oldest_s`."""
     timely = [job for job in out if now_s - job.sent_s < GROUP_WAIT_MS / 1000]
     if len(timely) >= GROUP_JOBS_MAX:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from tracehub.pipeline.store import Moment, Stored, store
+from tracehub.pipeline.store import Moment, Stored, seen, store
 from tracehub.protocol import ranges as r
 from tracehub.protocol.errors import TraceHubError, Transient
 from tracehub.protocol.ids import ID_BASE_RANDOM_BYTES, id_base
@@ -69,7 +69,7 @@ async def replay(
         look = await _look(buffers, stream, rest, now_ms)
         accepted = 0
         if look.entries:
-            moment = Moment(marks, now_ms, gap_ranges_max)
+            moment = Moment(seen(*marks), now_ms, gap_ranges_max)
             for request in _requests(stream, task, look, (now_ms, random)):
                 stored = await store(ledger, [request], moment)
                 accepted += sum(o.accepted for o in stored.outcomes)

@@ -10,7 +10,7 @@ Not here: queues, retries, time-outs, who is told (apps/worker).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tracehub.pipeline.dedupe import Verdict, judge, suspects
@@ -37,11 +37,25 @@ class PartitionsPending(Transient):
     """Partitions are being made; the batch is stored as soon as they are there"""
 
 
+# The marks of other jobs. Awaited in each transaction, before its first lock: so they may be on their way while
+# the transaction begins.
+Marks = Callable[[], Awaitable[Sequence[Mark]]]
+
+
+def seen(*marks: Mark) -> Marks:
+    """Marks that were read already."""
+
+    async def read() -> Sequence[Mark]:
+        return marks
+
+    return read
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """What a store run sees of the outside: the marks of other jobs, and the time."""
 
-    marks: tuple[Mark, ...]
+    marks: Marks
     now_ms: int
     gap_ranges_max: int = 2_000
 
@@ -134,6 +148,7 @@ async def _store_once(
     refused = {id(request): "overloaded" for request in requests if request.stream not in streams}
     done = Stored()
     async with ledger.transaction() as tx:
+        flying = in_flight_by_stream(await moment.marks(), streams)
         locked = await tx.lock(incoming, careful=careful)
         for request in await _too_many_gaps(tx, taken, (locked, streams), moment.gap_ranges_max):
             refused[id(request)] = "too_many_gaps"
@@ -151,7 +166,6 @@ async def _store_once(
         letters = _letters(admitted, verdicts, dead)
         await tx.dead_letter(letters, streams)
         changes = _changes(admitted, verdicts, (locked, streams), dead=bool(dead))
-        flying = in_flight_by_stream(moment.marks, streams)
         states, completed = await tx.add(changes, flying)
     names = {stream_id: stream for stream, stream_id in streams.items()}
     done.states = {names[stream_id]: state for stream_id, state in states.items()}
@@ -204,6 +218,9 @@ async def _too_many_gaps(
     return refused
 
 
+_NO_CHANGE = Change()
+
+
 def _changes(
     requests: Sequence[Request],
     verdicts: Sequence[Verdict],
@@ -216,7 +233,7 @@ def _changes(
     for request, verdict in zip(requests, verdicts, strict=True):
         stream_id = streams[request.stream]
         row = locked[stream_id]
-        before = changes.get(stream_id, Change())
+        before = changes.get(stream_id, _NO_CHANGE)
         new = r.subtract(request.ranges, row.known)
         starts = [s for s in (before.start, request.start) if s is not None]
         changes[stream_id] = Change(

@@ -177,7 +177,7 @@ class Queue(Protocol):
         """All marks by job id. Read them before the ledger, never after."""
 
     async def settle(self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"") -> None:
-        """Tell the viewers (`live`, an encoded message), take the marks away, tell the waiting backends."""
+        """End the jobs, with their marks; tell the viewers (`live`, an encoded message) and the waiting backends."""
 
     async def enqueue_replay(self, stream: StreamKey, delay_ms: int) -> None:
         """Ask for a replay of this stream; a no-op while one waits or runs."""

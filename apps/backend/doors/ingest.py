@@ -7,11 +7,10 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from apps.backend.body import read_body, require_json
 from apps.backend.context import Context, context, mended, tenant_of
-from apps.backend.errors import JSON, on_tracehub_error
+from apps.backend.errors import JSON
 from apps.backend.faults import ACK_DELAY_S
 from apps.backend.live.snapshot import ack_of
 from tracehub.protocol.ack import StreamState
@@ -29,30 +28,7 @@ from tracehub.storage.ports import in_flight_by_stream
 DOOR = "ingest"
 
 
-class Endpoint:
-    """An ASGI function as a route's endpoint; Starlette would take a bare function for a view."""
-
-    def __init__(self, name: str, function: ASGIApp) -> None:
-        self.__name__ = name  # as the metrics show it
-        self._function = function
-        self.__name__ = function.__name__  # what the answers are counted under
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See the function."""
-        await self._function(scope, receive, send)
-
-
-async def ingest(scope: Scope, receive: Receive, send: Send) -> None:
-    """POST /ingest, as a bare ASGI endpoint: this is the route that must be fast."""
-    request = Request(scope, receive)
-    try:
-        response = await _ingest(request)
-    except TraceHubError as error:
-        response = await on_tracehub_error(request, error)
-    await response(scope, receive, send)
-
-
-async def _ingest(request: Request) -> Response:
+async def ingest(request: Request) -> Response:
     """Take a batch, wait for its commit, acknowledge."""
     started = monotonic_s()
     ctx = context(request)
@@ -68,7 +44,7 @@ async def _ingest(request: Request) -> Response:
     left_s = ctx.settings.ack_timeout_s - (monotonic_s() - started)
     pending = ctx.submitter.submit(to_store, left_s)
     ctx.board.on_received(len(batch.entries))
-    ctx.metrics.received.inc(len(batch.entries))
+    ctx.metrics.tally.received += len(batch.entries)
     outcome = None
     if acks == "stored":
         outcome = await pending.outcome
@@ -84,7 +60,7 @@ async def _ingest(request: Request) -> Response:
         answer = stored_reply(to_store, outcome)
     elapsed = monotonic_s() - started
     ctx.board.on_ack(elapsed)
-    ctx.metrics.ack.observe(elapsed)
+    ctx.metrics.tally.on_ack(elapsed)
     return JSON(answer, 202 if outcome is None else 200)
 
 
@@ -138,6 +114,6 @@ async def ack(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/ingest", Endpoint("ingest", ingest), methods=["POST"]),
+    Route("/ingest", ingest, methods=["POST"]),
     Route("/ack/{service:path}", ack, methods=["GET"]),
 ]

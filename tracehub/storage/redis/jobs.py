@@ -1,7 +1,4 @@
-"""How a job lies in Redis: arq's record, as msgpack. Both sides of the queue use only this.
-
-Never pickle. A body is bytes with a short repr, because arq prints every argument of every job.
-"""
+"""How a job lies in Redis: arq's record, as msgpack. Both sides of the queue use only this. Never pickle."""
 
 from __future__ import annotations
 
@@ -15,16 +12,23 @@ REPLAY: Final = "replay"
 SCORE_HEAD_START_MS: Final = 24 * 3600 * 1000
 
 
-class Body(bytes):
-    """Bytes that print short."""
+class _Record(msgspec.Struct):
+    f: str
+    a: tuple[bytes]
 
-    def __repr__(self) -> str:
-        return f"<{len(self)} bytes>"
+
+_decode = msgspec.msgpack.Decoder(_Record).decode
 
 
 def pack(function: str, argument: bytes, now_ms: int) -> bytes:
     """One job: a function name and its one argument."""
     return msgspec.msgpack.encode({"t": None, "f": function, "a": [argument], "k": {}, "et": now_ms})
+
+
+def unpack(job: bytes) -> tuple[str, bytes]:
+    """The function name and the argument of a job. Raises msgspec.DecodeError."""
+    record = _decode(job)
+    return record.f, record.a[0]
 
 
 def serialise(record: dict[str, Any]) -> bytes:
@@ -33,7 +37,6 @@ def serialise(record: dict[str, Any]) -> bytes:
 
 
 def deserialise(data: bytes) -> dict[str, Any]:
-    """arq's `job_deserializer`."""
+    """arq's `job_deserializer`; likewise."""
     record: dict[str, Any] = msgspec.msgpack.decode(data)
-    record["a"] = [Body(a) if isinstance(a, bytes) else a for a in record["a"]]
     return record

@@ -16,7 +16,6 @@ INFLIGHT_TOTALS = "inflight-totals"  # hash: entries, bytes; changed only togeth
 
 JOB_PREFIX = "arq:job:"
 IN_PROGRESS_PREFIX = "arq:in-progress:"
-RETRY_COUNT_PREFIX = "arq:retry:"
 
 WORKERS = "workers"  # hash: worker id -> last known heartbeat, kept after death so that it can be missed
 HEARTBEAT_PREFIX = "worker-alive:"  # string with a time to live: gone = dead or stopped

@@ -86,13 +86,14 @@ class RedisQueue:
         for job, receipt in receipts:
             if job.backend:
                 by_backend.setdefault(job.backend, []).append(receipt)
-        args: list[Any] = [keys.INFLIGHT_PREFIX, len(receipts), *(job.id for job, _ in receipts)]
+        args: list[Any] = [keys.INFLIGHT_PREFIX, keys.JOB_PREFIX, keys.IN_PROGRESS_PREFIX]
+        args += [len(receipts), *(job.id for job, _ in receipts)]
         if live:
             args += [keys.LIVE_CHANNEL, live]
         for backend, heard in by_backend.items():
             args += [keys.receipts(backend), encode(heard)]
         with translated():
-            await self._settle(keys=[keys.INFLIGHT_INDEX, keys.INFLIGHT_TOTALS], args=args)
+            await self._settle(keys=[keys.INFLIGHT_INDEX, keys.INFLIGHT_TOTALS, *keys.QUEUES], args=args)
 
     async def enqueue_replay(self, stream: StreamKey, delay_ms: int) -> None:
         """See ports.Queue."""

@@ -41,13 +41,18 @@ local function unmark(index, totals, prefix, id)
 end
 """
 
-# KEYS index, totals. ARGV prefix, n, n ids, then pairs of channel and payload.
+# KEYS index, totals, queue, queue. ARGV mark prefix, body prefix, in-progress prefix, n, n ids, then pairs of
+# channel and payload. The jobs end: their marks, bodies, leases and queue entries go, and it is said.
 SETTLE: Final = (
     _UNMARK
     + """
-local n = tonumber(ARGV[2])
-for i = 3, n + 2 do unmark(KEYS[1], KEYS[2], ARGV[1], ARGV[i]) end
-for i = n + 3, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
+local n = tonumber(ARGV[4])
+for i = 5, n + 4 do
+  unmark(KEYS[1], KEYS[2], ARGV[1], ARGV[i])
+  redis.call('DEL', ARGV[2] .. ARGV[i], ARGV[3] .. ARGV[i])
+  if redis.call('ZREM', KEYS[3], ARGV[i]) == 0 then redis.call('ZREM', KEYS[4], ARGV[i]) end
+end
+for i = n + 5, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
 return n
 """
 )
@@ -65,16 +70,17 @@ end
 return found
 """
 
-# KEYS queue. ARGV in-progress prefix, now, lease, how many at most, how many to look at. Leases due jobs that
-# nobody runs; returns id, score, id, score, …
+# KEYS queue. ARGV in-progress prefix, body prefix, now, lease, how many at most, how many to look at. Leases due
+# jobs that nobody runs; returns id, score, body (or ''), id, score, body, …
 CLAIM: Final = """
 local claimed = {}
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[2], 'WITHSCORES', 'LIMIT', 0, ARGV[5])
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[3], 'WITHSCORES', 'LIMIT', 0, ARGV[6])
 for i = 1, #due, 2 do
-  if #claimed >= 2 * tonumber(ARGV[4]) then break end
-  if redis.call('SET', ARGV[1] .. due[i], '1', 'NX', 'PX', ARGV[3]) then
+  if #claimed >= 3 * tonumber(ARGV[5]) then break end
+  if redis.call('SET', ARGV[1] .. due[i], '1', 'NX', 'PX', ARGV[4]) then
     claimed[#claimed + 1] = due[i]
     claimed[#claimed + 1] = due[i + 1]
+    claimed[#claimed + 1] = redis.call('GET', ARGV[2] .. due[i]) or ''
   end
 end
 return claimed
