@@ -19,7 +19,7 @@ import uvloop
 from benchmarks import load
 from benchmarks.ceiling import BATCH, Ceiling
 from benchmarks.figures import Figure, machine, ratio, write
-from benchmarks.stack import Stack, stack
+from benchmarks.stack import Stack, bare, stack
 from tracehub.storage.postgres.verify import verify
 
 GENERATOR = "benchmarks/load.py: asyncio + uvloop, raw HTTP/1.1, bodies made before the clock starts"
@@ -80,23 +80,31 @@ class Bench:
 
     async def singles(self, target: float) -> None:
         """(c): one entry a request, 64 connections, each a service of its own."""
-        rates = []
-        per_connection = max(20, self.rows // 1_000)
-        for _ in range(self.pairs):
-            self._runs += 1
-            now_ms = int(time.time() * 1000)
-            streams = [
-                [
-                    load.body(f"single-{self._runs}-{c}", 1 + i, 1, seed=i, now_ms=now_ms)
-                    for i in range(per_connection)
-                ]
-                for c in range(SINGLE_CONNECTIONS)
-            ]
-            result = await load.run(self.stack.url, streams)
-            assert result.accepted == per_connection * SINGLE_CONNECTIONS
-            rates.append(result.requests / result.seconds)
+        rates: list[float] = []
+        ceiling: list[float] = []
+        with bare() as nothing:
+            for _ in range(self.pairs):
+                ceiling.append(await self._single_rate(nothing))
+                rates.append(await self._single_rate(self.stack.url))
         workers = len(self.stack.pids) - 1
+        self.say("(c bare) requests/s, route that does nothing", Figure.of(ceiling), ",.0f")
         self.say(f"(c) requests/s, {workers} worker(s)", Figure.of(rates), ",.0f", target)
+        self.say(f"c / c bare, {workers} worker(s)", ratio(rates, ceiling), ".2f")
+
+    async def _single_rate(self, url: str) -> float:
+        per_connection = max(20, self.rows // 1_000)
+        self._runs += 1
+        now_ms = int(time.time() * 1000)
+        streams = [
+            [
+                load.body(f"single-{self._runs}-{c}", 1 + i, 1, seed=i, now_ms=now_ms)
+                for i in range(per_connection)
+            ]
+            for c in range(SINGLE_CONNECTIONS)
+        ]
+        result = await load.run(url, streams)
+        assert result.accepted == per_connection * SINGLE_CONNECTIONS
+        return result.requests / result.seconds
 
     async def latency(self, busy_rows: float) -> None:
         """(d): ACK latency of one small batch, idle and at half load."""

@@ -72,6 +72,18 @@ def stack(workers: int = 2) -> Iterator[Stack]:
         yield Stack(url, postgres.url, pids)
 
 
+@contextmanager
+def bare() -> Iterator[str]:
+    """The address of a bare.py."""
+    port = free_port()
+    child = subprocess.Popen([sys.executable, "-m", "benchmarks.bare", str(port)])
+    try:
+        _wait(f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        _stop(child)
+
+
 def _stop(child: subprocess.Popen[bytes]) -> None:
     child.terminate()
     child.wait(30)
