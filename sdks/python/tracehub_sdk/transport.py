@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import socket
 import ssl
 import threading
 import time
@@ -43,27 +44,29 @@ class AsyncTransport(Protocol):
 
 
 class HttpTransport:
-    """For threads: one connection per thread."""
+    """For threads: one connection per thread. After `close` every exchange, also a running one, ends in None."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._local = threading.local()
-        self._open: set[http.client.HTTPConnection] = set()
+        self._idle: set[http.client.HTTPConnection] = set()
+        self._busy: set[http.client.HTTPConnection] = set()
+        self._closed = False
         self._lock = threading.Lock()
 
     def exchange(self, request: Request, timeout_s: float) -> Response | None:
         """See `Transport`."""
         deadline = time.monotonic() + timeout_s
         kept = getattr(self._local, "connection", None)
-        while True:
+        while not self._closed:
             connection = kept or self._connect()
             try:
                 return self._once(connection, request, deadline)
             except _BROKEN:
-                self._drop(connection)
                 if kept is None or time.monotonic() >= deadline:
                     return None
                 kept = None
+        return None
 
     def _connect(self) -> http.client.HTTPConnection:
         end = self._endpoint
@@ -77,33 +80,44 @@ class HttpTransport:
 
     def _once(self, connection: http.client.HTTPConnection, request: Request, deadline: float) -> Response:
         end = self._endpoint
-        if connection.sock is None:
-            connection.connect()
-        connection.sock.settimeout(max(0.01, deadline - time.monotonic()))
-        path, body = end.path + request.path, request.body or None
-        connection.request(request.method, path, body, _headers(end, request))
-        answer = connection.getresponse()
-        content = answer.read(ANSWER_BYTES_MAX)
-        headers = {name.lower(): value for name, value in answer.getheaders()}
-        if answer.will_close or not answer.isclosed():
-            self._drop(connection)
-        else:
-            self._local.connection = connection
-            with self._lock:
-                self._open.add(connection)
-        return Response(answer.status, headers, content)
-
-    def _drop(self, connection: http.client.HTTPConnection) -> None:
-        self._local.connection = None
+        keep = False
         with self._lock:
-            self._open.discard(connection)
-        connection.close()
+            self._idle.discard(connection)
+            self._busy.add(connection)
+        try:
+            if connection.sock is None:
+                connection.connect()
+            connection.sock.settimeout(max(0.01, deadline - time.monotonic()))
+            path, body = end.path + request.path, request.body or None
+            connection.request(request.method, path, body, _headers(end, request))
+            answer = connection.getresponse()
+            content = answer.read(ANSWER_BYTES_MAX)
+            headers = {name.lower(): value for name, value in answer.getheaders()}
+            keep = answer.isclosed() and not answer.will_close
+            return Response(answer.status, headers, content)
+        finally:
+            self._lay_down(connection, keep=keep)
+
+    def _lay_down(self, connection: http.client.HTTPConnection, *, keep: bool) -> None:
+        with self._lock:
+            self._busy.discard(connection)
+            keep = keep and not self._closed
+            if keep:
+                self._idle.add(connection)
+        self._local.connection = connection if keep else None
+        if not keep:
+            connection.close()
 
     def close(self) -> None:
-        """Close the connections of all threads."""
+        """Close the idle connections, and wake the threads that wait for an answer: each closes its own."""
         with self._lock:
-            connections, self._open = self._open, set()
-        for connection in connections:
+            self._closed = True
+            idle, self._idle = self._idle, set()
+            for connection in self._busy:
+                if connection.sock is not None:
+                    with contextlib.suppress(OSError):
+                        connection.sock.shutdown(socket.SHUT_RDWR)
+        for connection in idle:
             connection.close()
 
 
