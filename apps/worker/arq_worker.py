@@ -4,7 +4,8 @@ What is different from arq as it comes, and why (measured in docs/performance.md
 1. A lease of a few seconds, renewed while the job runs: a dead worker's jobs free themselves.
 2. One script finds and leases what is free, and brings it along; a slot cannot leak when Redis goes away in
    between.
-3. It looks when it is woken, and every POLL_S; nothing is polled at speed.
+3. It looks when it is woken, and every POLL_S; nothing is polled at speed. Who has work lets go first who has
+   none, and who has none takes one job at a time: else one worker takes all and the other looks on.
 4. A job ends in one step: by itself, together with what it has to say (it returns True), or here. arq's own
    way, five commands around every job, is left to its crons.
 5. A Redis that restarts costs a pause, never the worker.
@@ -36,6 +37,7 @@ log = structlog.get_logger()
 JOBS_MAX = 8
 READ_LIMIT = 64
 POLL_S = 0.5
+YIELD_S = 0.002
 JOB_TIMEOUT_S = 120
 
 # Gets arq's ctx and the job's body; True when it has taken its job out of the queue.
@@ -91,6 +93,8 @@ class QueueWorker(Worker):
         beating = asyncio.create_task(self._beat())
         try:
             while not self._stopping:
+                if self._running:
+                    await asyncio.sleep(YIELD_S)
                 self._woken.clear()
                 try:
                     await self._take()
@@ -114,7 +118,7 @@ class QueueWorker(Worker):
 
     async def _take(self) -> None:
         """Lease what is due and free, and start it."""
-        free = JOBS_MAX - len(self._running)
+        free = JOBS_MAX - len(self._running) if self._running else 1
         self._full = free <= 0
         if self._full:
             return
@@ -130,6 +134,8 @@ class QueueWorker(Worker):
             job = self.run_job(job_id, int(float(score))) if _is_cron(job_id) else self._run(job_id, body)
             task = self._running[job_id] = asyncio.create_task(job)
             task.add_done_callback(partial(self._ended, job_id))
+        if self._full and len(self._running) < JOBS_MAX:
+            self._woken.set()
 
     def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
         del self._running[job_id]

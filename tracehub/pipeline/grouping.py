@@ -39,4 +39,4 @@ def decide(now_s: float, waiting: int, oldest_s: float, out: Collection[Unreceip
     lingered_s = now_s - oldest_s
     if waiting < under_way and lingered_s < GROUP_LINGER_MS / 1000:
         return Decision(0, GROUP_LINGER_MS / 1000 - lingered_s)
-    return Decision(min(waiting, (waiting + under_way + 1) // GROUP_JOBS_MAX))
+    return Decision(min(waiting, -(-(waiting + under_way) // GROUP_JOBS_MAX)))  # rounded up: at least one
