@@ -1,5 +1,6 @@
 # make run    everything in one terminal: databases, backend, workers, simulators   (ARGS="--port 3002 --sim 0")
 # make setup  only install, into .venv                                              (PYTHON=python3.12)
+# make dashboard  build the web interface; `make run` does it by itself
 # make test   style, types, import rules, then every test                           (ARGS="-k gaps")
 # make check  the first half of `make test`, in under half a minute
 # make sim    more seeds of the simulation than `make test` takes                   (SEEDS=20000, or SEED=17 again)
@@ -11,7 +12,7 @@ BIN := .venv/bin
 SEEDS ?= 20000
 export PYTHON
 
-.PHONY: help setup run test check sim bench lock clean
+.PHONY: help setup dashboard run test check sim bench lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,8 +21,11 @@ help:
 setup:
 	@scripts/setup
 
+dashboard: setup
+	@scripts/dashboard
+
 # Through the guard, so that everything also ends in order when `make` itself is killed.
-run: setup
+run: dashboard
 	@exec $(BIN)/python -I -S tracehub/runtime/guard.py $$PPID 15 -1 -1 $(BIN)/tracehub up $(ARGS)
 
 test: check

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import socketio
 import structlog
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from apps.backend import errors
 from apps.backend.body import header
 from apps.backend.context import Context
-from apps.backend.doors import ingest, observe, operate
+from apps.backend.doors import ingest, observe, operate, pages
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
@@ -127,22 +127,22 @@ def build(settings: Settings) -> ASGIApp:
         log.info("backend.stopped")
 
     application.router.lifespan_context = lifespan
-    choose = by_path(
-        application, {("POST", "/ingest"): straight(ingest.ingest, application)},
-        "/socket.io/", socketio.ASGIApp(live.server),
-    )  # fmt: skip
-    return with_hygiene(choose, metrics.tally)
-
-
-def by_path(other: ASGIApp, exact: Mapping[tuple[str, str], ASGIApp], prefix: str, below: ASGIApp) -> ASGIApp:
-    """Several applications behind one port: by method and path, below a prefix, and all that is left."""
+    fast = straight(ingest.ingest, application)
+    sockets = socketio.ASGIApp(live.server)
+    web = pages.Pages()
 
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        """Several applications behind one port."""
         path = scope.get("path", "")
-        inner = exact.get((scope.get("method", ""), path)) or (below if path.startswith(prefix) else other)
+        if path == "/ingest" and scope["type"] == "http" and scope["method"] == "POST":
+            inner: ASGIApp = fast
+        elif path.startswith("/socket.io/"):
+            inner = sockets
+        else:
+            inner = web if web.wants(scope) else application
         await inner(scope, receive, send)
 
-    return choose
+    return with_hygiene(choose, metrics.tally)
 
 
 def straight(view: Callable[[Request], Awaitable[Response]], application: Starlette) -> ASGIApp:

@@ -1,0 +1,78 @@
+"""The web interface: the built files of apps/dashboard, under a strict security policy.
+
+A page's address may also be an API route (`/services`, `/replay`): a browser that asks for HTML gets the page,
+everybody else the JSON. Without built files the address says how to get them; the rest of the server runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from apps.backend.body import header
+
+BUILT = Path(__file__).resolve().parents[2] / "dashboard" / "dist"
+PAGES = frozenset(("/", "/live-logs", "/services", "/replay", "/queue"))
+BELOW = ("/services/",)
+FILES = ("/assets/", "/icon.svg")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": POLICY,
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+    "vary": "accept",
+}
+_ABSENT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>TraceHub</title>
+<h1>The page is not built yet</h1>
+<p>The server itself runs: see <a href="/metrics/snapshot">/metrics/snapshot</a> and <a href="/proof">/proof</a>.</p>
+<p>To get the page, stop the server and run <code>make dashboard</code>; it needs Node 20 or newer, or fetches one.</p>
+</html>"""
+
+
+class Pages:
+    """An ASGI application for what `wants` says yes to."""
+
+    def __init__(self, built: Path = BUILT) -> None:
+        self._index = built / "index.html"
+        self._files = StaticFiles(directory=built, check_dir=False)
+
+    @staticmethod
+    def wants(scope: Scope) -> bool:
+        """Whether this request is for a page or one of its files."""
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+            return False
+        path: str = scope["path"]
+        if path.startswith(FILES) or path == "/":
+            return True
+        is_page = path in PAGES or path.startswith(BELOW)
+        return is_page and "text/html" in header(scope, b"accept")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with a file, or say how to get one."""
+        scope["endpoint"] = pages
+        response = await self._response(scope)
+        await response(scope, receive, send)
+
+    async def _response(self, scope: Scope) -> Response:
+        if scope["path"].startswith(FILES):
+            try:
+                response = await self._files.get_response(scope["path"].lstrip("/"), scope)
+            except HTTPException as error:
+                return HTMLResponse("nothing is here", error.status_code)
+            # Names of built files hold a hash of what is in them.
+            response.headers["cache-control"] = "public, max-age=31536000, immutable"
+            return response
+        if not self._index.exists():
+            return HTMLResponse(_ABSENT, 503, _HEADERS)
+        return FileResponse(self._index, headers=_HEADERS)
+
+
+def pages() -> None:
+    """The name under which the answers are counted."""

@@ -1,0 +1,79 @@
+/** The HTTP side: JSON in, JSON out, and errors that say what to do. */
+
+import { useCallback, useEffect, useRef, useState } from "react";
+
+export class Refusal extends Error {
+  constructor(
+    message: string,
+    readonly code: string,
+    readonly status: number,
+    readonly field?: string,
+  ) {
+    super(message);
+  }
+}
+
+const TIMEOUT_MS = 10_000;
+
+export async function ask<T>(path: string, body?: unknown): Promise<T> {
+  let answer: Response;
+  try {
+    answer = await fetch(path, {
+      headers: { accept: "application/json", ...(body === undefined ? {} : { "content-type": "application/json" }) },
+      ...(body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+      cache: "no-store",
+    });
+  } catch {
+    throw new Refusal("The server does not answer. It is asked again by itself.", "unreachable", 0);
+  }
+  let said: unknown;
+  try {
+    said = await answer.json();
+  } catch {
+    throw new Refusal(`The server answered ${answer.status} without JSON.`, "invalid", answer.status);
+  }
+  if (answer.ok) return said as T;
+  const error = (said as { error?: { code?: string; message?: string; field?: string } }).error ?? {};
+  const text = error.message ?? `The server answered ${answer.status}.`;
+  throw new Refusal(text, error.code ?? "error", answer.status, error.field);
+}
+
+export interface Asked<T> {
+  value: T | undefined;
+  error: Refusal | undefined;
+  again: () => void;
+}
+
+/** Asks at once, whenever the path changes, and every `everyMs`. Keeps the last good value while it fails. */
+export function useAsked<T>(path: string | null, everyMs: number): Asked<T> {
+  const [value, setValue] = useState<{ path: string; value: T }>();
+  const [error, setError] = useState<Refusal>();
+  const look = useRef<() => void>(() => undefined);
+  useEffect(() => {
+    if (path === null) return;
+    let alive = true;
+    let timer = 0;
+    const run = async () => {
+      window.clearTimeout(timer);
+      try {
+        const found = await ask<T>(path);
+        if (alive) {
+          setValue({ path, value: found });
+          setError(undefined);
+        }
+      } catch (reason) {
+        if (alive) setError(reason as Refusal);
+      }
+      if (alive) timer = window.setTimeout(run, everyMs);
+    };
+    look.current = () => void run();
+    void run();
+    return () => {
+      alive = false;
+      window.clearTimeout(timer);
+    };
+  }, [path, everyMs]);
+  const again = useCallback(() => look.current(), []);
+  return { value: value?.path === path ? value.value : undefined, error, again };
+}

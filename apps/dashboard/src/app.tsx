@@ -1,0 +1,80 @@
+/** The frame around every page: where one is, whether it is live, faults, theme. */
+
+import { Link, Route, Switch, useLocation } from "wouter";
+import { duration } from "./format";
+import { connection } from "./live";
+import { Overview } from "./pages/overview";
+import { Empty } from "./parts/states";
+import { useStore } from "./store";
+import { theme, toggleTheme } from "./theme";
+import { useNow } from "./now";
+
+const PAGES = [
+  ["/", "Overview"],
+  ["/live-logs", "Live logs"],
+  ["/services", "Services"],
+  ["/replay", "Replay"],
+  ["/queue", "Queue"],
+] as const;
+
+export function App() {
+  const dark = useStore(theme) === "dark";
+  return (
+    <div className="shell">
+      <header className="top">
+        <Link className="brand" href="/">
+          TraceHub
+        </Link>
+        <ConnectionSignal />
+        <div className="rest">
+          <button type="button" className="quiet" onClick={toggleTheme}>
+            {dark ? "Light" : "Dark"}
+          </button>
+        </div>
+      </header>
+      <Nav />
+      <main className="main-part" id="main">
+        <Switch>
+          <Route path="/" component={Overview} />
+          <Route>
+            <div className="page">
+              <h1>Nothing is here</h1>
+              <Empty>
+                <p>This address names no page.</p>
+                <Link href="/">To the overview</Link>
+              </Empty>
+            </div>
+          </Route>
+        </Switch>
+      </main>
+    </div>
+  );
+}
+
+function Nav() {
+  const [location] = useLocation();
+  return (
+    <nav className="nav" aria-label="Pages">
+      {PAGES.map(([href, text]) => {
+        const here = href === "/" ? location === "/" : location === href || location.startsWith(`${href}/`);
+        return (
+          <Link key={href} href={href} aria-current={here ? "page" : undefined}>
+            {text}
+          </Link>
+        );
+      })}
+    </nav>
+  );
+}
+
+function ConnectionSignal() {
+  const { phase, since } = useStore(connection);
+  const now = useNow(1_000);
+  if (phase === "live") return <span className="signal good">live</span>;
+  if (phase === "connecting") return <span className="signal idle">connecting …</span>;
+  return (
+    <span className="signal bad" role="alert">
+      disconnected for {duration(Math.max(0, now - since))}; what you see is from before. It connects again by itself.
+    </span>
+  );
+}

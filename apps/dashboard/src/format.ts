@@ -1,0 +1,55 @@
+/** Numbers, times and shares as people read them. Pure. */
+
+const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const tenth = new Intl.NumberFormat("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+
+export function count(n: number): string {
+  return whole.format(n);
+}
+
+/** A rate per second: one digit below 100, none above. */
+export function rate(n: number): string {
+  return n < 100 ? tenth.format(n) : whole.format(n);
+}
+
+export function percent(share: number): string {
+  const value = share * 100;
+  if (value === 0) return "0 %";
+  return value < 0.1 ? "< 0.1 %" : `${tenth.format(value)} %`;
+}
+
+export function millis(ms: number | null): string {
+  if (ms === null) return "–";
+  if (ms < 10) return `${tenth.format(ms)} ms`;
+  if (ms < 1000) return `${whole.format(ms)} ms`;
+  return duration(ms);
+}
+
+/** 950 ms, 4.2 s, 3 min, 2 h 10 min, 5 d. */
+export function duration(ms: number): string {
+  if (ms < 1000) return `${whole.format(ms)} ms`;
+  const s = ms / 1000;
+  if (s < 60) return `${s < 10 ? tenth.format(s) : whole.format(s)} s`;
+  const min = Math.floor(s / 60);
+  if (min < 60) return `${min} min`;
+  const h = Math.floor(min / 60);
+  if (h < 48) return min % 60 ? `${h} h ${min % 60} min` : `${h} h`;
+  return `${Math.floor(h / 24)} d`;
+}
+
+export function clock(iso: string, withMillis = false): string {
+  const at = new Date(iso);
+  if (Number.isNaN(at.getTime())) return "–";
+  const pad = (n: number, width = 2) => String(n).padStart(width, "0");
+  const time = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
+  return withMillis ? `${time}.${pad(at.getMilliseconds(), 3)}` : time;
+}
+
+export function plural(n: number, one: string, many = `${one}s`): string {
+  return `${count(n)} ${n === 1 ? one : many}`;
+}
+
+/** `first–last`, or the number alone. */
+export function range([first, last]: [number, number]): string {
+  return first === last ? count(first) : `${count(first)} – ${count(last)}`;
+}

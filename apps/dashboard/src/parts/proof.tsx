@@ -1,0 +1,43 @@
+/** The proof in one line (GET /proof): produced = stored + buffered + in flight + lost. */
+
+import { useAsked } from "../api";
+import { count } from "../format";
+import type { Proof, Totals } from "../types";
+import { When } from "./states";
+
+export function ProofLine({ service }: { service?: string }) {
+  const asked = useAsked<Proof>(service ? `/proof?service=${encodeURIComponent(service)}` : "/proof", 2_000);
+  return (
+    <When asked={asked} what="the proof">
+      {(proof) => <ProofSum totals={proof.totals} balanced={proof.balanced} />}
+    </When>
+  );
+}
+
+function Term({ n, word, op }: { n: number; word: string; op?: string }) {
+  return (
+    <span>
+      {op && <span className="op">{op} </span>}
+      <b>{count(n)}</b> {word}
+    </span>
+  );
+}
+
+export function ProofSum({ totals, balanced }: { totals: Totals; balanced: boolean }) {
+  return (
+    <div className={`panel proof ${balanced ? "balanced" : "broken"}`} data-balanced={balanced}>
+      <div className="sum">
+        <Term n={totals.produced} word="produced" />
+        <Term n={totals.stored} word="stored" op="=" />
+        <Term n={totals.buffered} word="in producers' buffers" op="+" />
+        <Term n={totals.lost} word="lost, signed off" op="+" />
+        {totals.unaccounted !== 0 && <Term n={totals.unaccounted} word="unaccounted for" op="+" />}
+      </div>
+      <p className="soft small">
+        <span className={`signal ${balanced ? "good" : "bad"}`}>{balanced ? "It balances." : "It does not balance."}</span>{" "}
+        {count(totals.duplicates)} duplicates turned away, {count(totals.conflicts)} conflicts set aside
+        {totals.expired > 0 && <>, {count(totals.expired)} expired by retention</>}.
+      </p>
+    </div>
+  );
+}

@@ -1,0 +1,39 @@
+/** What stands where content is not: loading, empty, and errors that say what to do. */
+
+import type { ReactNode } from "react";
+import type { Asked } from "../api";
+
+export function Loading({ what }: { what: string }) {
+  return (
+    <p className="empty" role="status">
+      Loading {what} …
+    </p>
+  );
+}
+
+export function Empty({ children }: { children: ReactNode }) {
+  return <div className="empty">{children}</div>;
+}
+
+export function Failure({ asked }: { asked: Asked<unknown> }) {
+  if (!asked.error) return null;
+  return (
+    <div className="empty" role="alert">
+      <span className="signal bad">{asked.error.message}</span>
+      <button type="button" onClick={asked.again}>
+        Try again
+      </button>
+    </div>
+  );
+}
+
+/** The value once it is there; else why it is not. */
+export function When<T>({ asked, what, children }: { asked: Asked<T>; what: string; children: (value: T) => ReactNode }) {
+  if (asked.value === undefined) return asked.error ? <Failure asked={asked} /> : <Loading what={what} />;
+  return (
+    <>
+      <Failure asked={asked} />
+      {children(asked.value)}
+    </>
+  );
+}

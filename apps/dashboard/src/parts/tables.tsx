@@ -1,0 +1,108 @@
+/** Services and workers, as tables. */
+
+import { Link } from "wouter";
+import { clock, count, duration, percent, rate } from "../format";
+import type { Service, ServiceState, Worker } from "../types";
+import { Empty } from "./states";
+
+const STATE: Record<ServiceState, [string, string]> = {
+  ok: ["good", "whole"],
+  gapping: ["warn", "has gaps"],
+  replaying: ["busy", "replaying"],
+  silent: ["idle", "silent"],
+};
+
+export function StateSignal({ state }: { state: ServiceState }) {
+  const [kind, word] = STATE[state];
+  return <span className={`signal ${kind}`}>{word}</span>;
+}
+
+export function ServicesTable({ services }: { services: Service[] }) {
+  if (services.length === 0)
+    return (
+      <Empty>
+        <p>No service has sent anything yet. This one sends a line:</p>
+        <code>
+          curl -H 'content-type: application/json' -d '{`{"service":"shop","batch":[{"seq":1,"message":"hello"}]}`}' {window.location.origin}/ingest
+        </code>
+      </Empty>
+    );
+  return (
+    <div className="scroll">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Service</th>
+            <th scope="col">State</th>
+            <th scope="col" className="n">Stored /s</th>
+            <th scope="col" className="n">Errors</th>
+            <th scope="col" className="n">Acknowledged till</th>
+            <th scope="col" className="n">Highest seen</th>
+            <th scope="col" className="n">Missing</th>
+            <th scope="col" className="n">Lost</th>
+            <th scope="col" className="n">Lag</th>
+            <th scope="col" className="n">Last seen</th>
+          </tr>
+        </thead>
+        <tbody>
+          {services.map((s) => (
+            <tr key={`${s.service} ${s.epoch}`}>
+              <td>
+                <Link href={`/services/${encodeURIComponent(s.service)}`}>{s.service}</Link>
+              </td>
+              <td>
+                <StateSignal state={s.state} />
+              </td>
+              <td className="n">{rate(s.eps)}</td>
+              <td className="n">{percent(s.errorRate)}</td>
+              <td className="n">{count(s.ackTill)}</td>
+              <td className="n">{count(s.highestSeen)}</td>
+              <td className="n">{s.missingCount ? <b className="level-warn">{count(s.missingCount)}</b> : 0}</td>
+              <td className="n">{count(s.lostCount)}</td>
+              <td className="n">{s.lagMs ? duration(s.lagMs) : "–"}</td>
+              <td className="n">{clock(s.lastSeen)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+const WORKER = { idle: "good", busy: "busy", dead: "bad" } as const;
+
+export function WorkersTable({ workers }: { workers: Worker[] }) {
+  if (workers.length === 0)
+    return (
+      <Empty>
+        <p>No worker has ever been seen: what comes in waits in the queue. Start one with</p>
+        <code>tracehub worker</code>
+      </Empty>
+    );
+  return (
+    <div className="scroll">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Worker</th>
+            <th scope="col">State</th>
+            <th scope="col" className="n">Jobs done</th>
+            <th scope="col" className="n">Last heartbeat</th>
+          </tr>
+        </thead>
+        <tbody>
+          {workers.map((w) => (
+            <tr key={w.id}>
+              <td>{w.id}</td>
+              <td>
+                <span className={`signal ${WORKER[w.status]}`}>{w.status}</span>
+              </td>
+              <td className="n">{count(w.jobsDone)}</td>
+              <td className="n">{clock(w.lastHeartbeat)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
