@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from apps.backend import errors
 from apps.backend.body import header
 from apps.backend.context import Context
-from apps.backend.doors import ingest, observe, operate, pages
+from apps.backend.doors import ingest, observe, operate, pages, sequence
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
@@ -52,7 +52,7 @@ _PRINTABLE = re.compile(rb"[!-~]{1,128}").fullmatch
 def build(settings: Settings) -> ASGIApp:
     """The whole application. Call it inside the running event loop; connections open when they are needed."""
     application = Starlette(
-        routes=[*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES],
+        routes=[*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES, *sequence.ROUTES],
         exception_handlers={
             TraceHubError: errors.on_tracehub_error,
             HTTPException: errors.on_http_error,

@@ -9,21 +9,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from apps.backend.body import read_body, require_json
-from apps.backend.context import Context, context, mended, tenant_of
+from apps.backend.context import Context, context, tenant_of
 from apps.backend.errors import JSON
 from apps.backend.faults import ACK_DELAY_S
 from apps.backend.live.snapshot import ack_of
+from apps.backend.streams import asked_stream, in_flight
 from tracehub.protocol.ack import StreamState
 from tracehub.protocol.entries import Batch, parse_batch
-from tracehub.protocol.errors import REFUSALS, InvalidField, NetworkDropped, TraceHubError, UnknownService
+from tracehub.protocol.errors import REFUSALS, InvalidField, NetworkDropped, TraceHubError
 from tracehub.protocol.ids import ID_BASE_RANDOM_BYTES, id_base, sortable_id
-from tracehub.protocol.limits import EPOCH_MAX
 from tracehub.protocol.messages import Request as StoreRequest
 from tracehub.protocol.messages import StreamKey
-from tracehub.protocol.ranges import EMPTY, Ranges
 from tracehub.protocol.reply import queued_reply, stored_reply
 from tracehub.runtime.clock import monotonic_s
-from tracehub.storage.ports import in_flight_by_stream
 
 DOOR = "ingest"
 
@@ -83,34 +81,18 @@ async def _state(ctx: Context, stream: StreamKey, *, needed: bool) -> StreamStat
     """How far the stream is. Raises Transient where that is `needed`: who waits for a commit while Postgres is
     down is told so (503), not that the batch is queued."""
     try:
-        return await ctx.ledger.state(stream, await _in_flight(ctx, stream))
+        return await ctx.ledger.state(stream, await in_flight(ctx, stream))
     except TraceHubError:
         if needed:
             raise
         return None
 
 
-async def _in_flight(ctx: Context, stream: StreamKey) -> Ranges:
-    marks = (await ctx.queue.marks()).values()
-    return in_flight_by_stream(marks, {stream: 0}).get(0, EMPTY)
-
-
 async def ack(request: Request) -> Response:
     """How far a service is acknowledged."""
     ctx = context(request)
-    tenant_id, service = tenant_of(request), mended(request.path_params["service"])
-    text = request.query_params.get("epoch", "")
-    epochs = await ctx.ledger.epochs(tenant_id, service)
-    if text:
-        if not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) > EPOCH_MAX:
-            raise InvalidField("must be an integer of at least 0", field="epoch")
-        if int(text) not in epochs:
-            raise UnknownService
-    elif not epochs:
-        raise UnknownService
-    epoch = int(text) if text else epochs[-1]
-    stream = StreamKey(tenant_id, service, epoch)
-    return JSON(await ack_of(ctx.ledger, stream, await _in_flight(ctx, stream)))
+    stream = await asked_stream(ctx, request)
+    return JSON(await ack_of(ctx.ledger, stream, await in_flight(ctx, stream)))
 
 
 ROUTES = [

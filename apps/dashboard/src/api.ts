@@ -15,18 +15,20 @@ export class Refusal extends Error {
 
 const TIMEOUT_MS = 10_000;
 
-export async function ask<T>(path: string, body?: unknown): Promise<T> {
+export async function ask<T>(path: string, body?: unknown, method = body === undefined ? "GET" : "POST"): Promise<T> {
   let answer: Response;
   try {
     answer = await fetch(path, {
       headers: { accept: "application/json", ...(body === undefined ? {} : { "content-type": "application/json" }) },
-      ...(body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }),
+      method,
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       signal: AbortSignal.timeout(TIMEOUT_MS),
       cache: "no-store",
     });
   } catch {
     throw new Refusal("The server does not answer. It is asked again by itself.", "unreachable", 0);
   }
+  if (answer.status === 204) return undefined as T;
   let said: unknown;
   try {
     said = await answer.json();

@@ -1,9 +1,15 @@
 /** The frame around every page: where one is, whether it is live, faults, theme. */
 
+import { useState } from "react";
 import { Link, Route, Switch, useLocation } from "wouter";
 import { duration } from "./format";
-import { connection } from "./live";
+import { connection, faults } from "./live";
+import { LiveLogs } from "./pages/live-logs";
 import { Overview } from "./pages/overview";
+import { QueuePage } from "./pages/queue";
+import { ReplayPage } from "./pages/replay";
+import { ServicePage, Services } from "./pages/services";
+import { FaultsPanel, useFaultsEnabled } from "./parts/faults";
 import { Empty } from "./parts/states";
 import { useStore } from "./store";
 import { theme, toggleTheme } from "./theme";
@@ -19,6 +25,9 @@ const PAGES = [
 
 export function App() {
   const dark = useStore(theme) === "dark";
+  const enabled = useFaultsEnabled();
+  const [breaking, setBreaking] = useState(false);
+  const running = useStore(faults).filter((fault) => fault.active).length;
   return (
     <div className="shell">
       <header className="top">
@@ -27,6 +36,11 @@ export function App() {
         </Link>
         <ConnectionSignal />
         <div className="rest">
+          {enabled && (
+            <button type="button" aria-expanded={breaking} onClick={() => setBreaking(!breaking)}>
+              Faults{running > 0 && ` (${running} on)`}
+            </button>
+          )}
           <button type="button" className="quiet" onClick={toggleTheme}>
             {dark ? "Light" : "Dark"}
           </button>
@@ -36,6 +50,11 @@ export function App() {
       <main className="main-part" id="main">
         <Switch>
           <Route path="/" component={Overview} />
+          <Route path="/live-logs" component={LiveLogs} />
+          <Route path="/services" component={Services} />
+          <Route path="/services/:name" component={ServicePage} />
+          <Route path="/replay" component={ReplayPage} />
+          <Route path="/queue" component={QueuePage} />
           <Route>
             <div className="page">
               <h1>Nothing is here</h1>
@@ -47,6 +66,7 @@ export function App() {
           </Route>
         </Switch>
       </main>
+      {enabled && breaking && <FaultsPanel close={() => setBreaking(false)} />}
     </div>
   );
 }

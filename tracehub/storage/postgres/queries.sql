@@ -77,6 +77,25 @@ select numbers_in(missing) as count,
        (select array_agg(upper(r) - 1 order by r) from (select r from unnest(missing) as r limit 1000) as f) as last
 from gaps;
 
+-- name: sequence
+-- The number line of a stream between two numbers: a row per kind, with its first ranges.
+with line as (
+    select received, lost, expired, int8multirange(int8range($2::bigint, $3::bigint, '[]')) as shown,
+           missing_ranges(received, lost, $4::text::int8multirange,
+                          greatest(upper(received + lost) - 1,
+                                   upper($4::text::int8multirange) - 1, 0)) as missing,
+           coalesce((select range_agg(int8range(q.from_seq, q.to_seq, '[]')) from replay_requests q
+                     where q.stream_id = a.stream_id and q.status in ('pending', 'running')), '{}') as asked
+    from ack_state a where stream_id = $1),
+kinds as (
+    select k.kind, k.ranges * line.shown as ranges from line, lateral (values
+        ('stored', received - expired), ('lost', lost), ('missing', missing - asked), ('replaying', missing * asked),
+        ('expired', expired)) as k (kind, ranges))
+select kind, ranges_in(ranges) as ranges,
+       (select array_agg(lower(r) order by r) from (select r from unnest(ranges) as r limit $5) as f) as first,
+       (select array_agg(upper(r) - 1 order by r) from (select r from unnest(ranges) as r limit $5) as f) as last
+from kinds;
+
 -- name: unresolved
 -- What of these ranges is neither received, nor lost, nor in flight.
 select (($2::text::int8multirange) - received - lost - $3::text::int8multirange)::text

@@ -81,6 +81,17 @@ class LedgerReading:
         rows = await self._fetch(SQL.proof_of_buffer, stream_id, to_text(buffered), to_text(in_flight))
         return rows[0]
 
+    async def sequence(
+        self, stream_id: int, window: tuple[int, int], in_flight: Ranges, most: int
+    ) -> dict[str, Any]:
+        """The ranges of each kind within a window (inclusive), at most so many each, and whether that cut any."""
+        rows = await self._fetch(SQL.sequence, stream_id, *window, to_text(in_flight), most)
+        shown: dict[str, Any] = {"truncated": False}
+        for row in rows:
+            shown[row["kind"]] = list(zip(row["first"] or (), row["last"] or (), strict=True))
+            shown["truncated"] |= row["ranges"] > most
+        return shown
+
     async def reset(self) -> None:
         """Counters to zero, finished replays away; logs and ledger stay."""
         with translated():

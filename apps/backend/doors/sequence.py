@@ -1,0 +1,55 @@
+"""The number line of one service: GET /sequence/{service}, what the sequence strip draws.
+
+Each kind of number as ascending, inclusive ranges within the window, at most RANGES_MAX of a kind, the lowest
+first; `truncated` says when there are more. A number may be in flight and missing in no order, never both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from apps.backend.context import context, query_int
+from apps.backend.errors import JSON
+from apps.backend.streams import asked_stream, in_flight
+from tracehub.protocol import ranges as r
+from tracehub.protocol.errors import InvalidField, UnknownService
+from tracehub.protocol.limits import SEQ_MAX
+
+RANGES_MAX = 1_000
+KINDS = ("stored", "lost", "missing", "replaying", "expired")
+
+
+async def sequence(request: Request) -> Response:
+    """Stored, in flight, missing, replaying, lost and expired numbers between `from` and `to`."""
+    ctx = context(request)
+    stream = await asked_stream(ctx, request)
+    flying = await in_flight(ctx, stream)
+    state = await ctx.ledger.state(stream, flying)
+    if state is None:
+        raise UnknownService
+    first = max(1, query_int(request, "from", 1, SEQ_MAX))
+    last = query_int(request, "to", max(state.highest_seen, 1), SEQ_MAX)
+    if first > last:
+        raise InvalidField("from must not be above to", field="from")
+    shown = await ctx.reading.sequence(state.stream_id, (first, last), flying, RANGES_MAX)
+    in_window = r.intersect(flying, ((first, last),))
+    answer: dict[str, Any] = {
+        "service": stream.numbering,
+        "epoch": stream.epoch,
+        "epochs": await ctx.ledger.epochs(stream.tenant_id, stream.numbering),
+        "from": first,
+        "to": last,
+        "ackTill": state.ack_till,
+        "highestSeen": state.highest_seen,
+        "inFlight": in_window[:RANGES_MAX],
+        **{kind: shown[kind] for kind in KINDS},
+        "truncated": shown["truncated"] or len(in_window) > RANGES_MAX,
+    }
+    return JSON(answer)
+
+
+ROUTES = [Route("/sequence/{service:path}", sequence, methods=["GET"])]

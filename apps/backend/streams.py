@@ -1,0 +1,33 @@
+"""The stream that a path and `?epoch=` name, and what of it is in flight; for doors that read one stream."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from apps.backend.context import Context, mended, tenant_of
+from tracehub.protocol.errors import InvalidField, UnknownService
+from tracehub.protocol.limits import EPOCH_MAX
+from tracehub.protocol.messages import StreamKey
+from tracehub.protocol.ranges import EMPTY, Ranges
+from tracehub.storage.ports import in_flight_by_stream
+
+
+async def asked_stream(ctx: Context, request: Request) -> StreamKey:
+    """The epoch that was asked for, else the newest. Raises UnknownService, InvalidField, Transient."""
+    tenant_id, service = tenant_of(request), mended(request.path_params["service"])
+    text = request.query_params.get("epoch", "")
+    epochs = await ctx.ledger.epochs(tenant_id, service)
+    if text:
+        if not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) > EPOCH_MAX:
+            raise InvalidField("must be an integer of at least 0", field="epoch")
+        if int(text) not in epochs:
+            raise UnknownService
+    elif not epochs:
+        raise UnknownService
+    return StreamKey(tenant_id, service, int(text) if text else epochs[-1])
+
+
+async def in_flight(ctx: Context, stream: StreamKey) -> Ranges:
+    """What waits or runs of a stream. Ask it before the ledger, never after."""
+    marks = (await ctx.queue.marks()).values()
+    return in_flight_by_stream(marks, {stream: 0}).get(0, EMPTY)

@@ -1,0 +1,226 @@
+import { type FormEvent, useRef, useState } from "react";
+import { useSearchParams } from "wouter";
+import { ask, Refusal, useAsked } from "../api";
+import { clock, count, millis, range } from "../format";
+import { Panel, Segmented } from "../parts/panel";
+import { Empty, When } from "../parts/states";
+import { snapshot } from "../live";
+import { useStore } from "../store";
+import type { ReplayStatus } from "../types";
+
+interface Row {
+  id: number;
+  service: string;
+  epoch: number;
+  from: number;
+  to: number;
+  status: ReplayStatus;
+  requestedBy: "gap" | "manual";
+  attempts: number;
+  found: number;
+  inserted: number;
+  createdAt: string;
+  completedAt: string | null;
+  latencyMs: number | null;
+  error: string | null;
+}
+
+interface Rows {
+  total: number;
+  limit: number;
+  offset: number;
+  replays: Row[];
+}
+
+const STATUSES = [["", "All"], ["pending", "Pending"], ["running", "Running"], ["completed", "Completed"], ["lost", "Lost"]] as const;
+const SIGNAL: Record<ReplayStatus, string> = { pending: "warn", running: "busy", completed: "good", lost: "bad" };
+const PAGE = 50;
+
+export function ReplayPage() {
+  const [params, setParams] = useSearchParams();
+  const status = (params.get("status") ?? "") as ReplayStatus | "";
+  const service = params.get("service") ?? "";
+  const offset = Math.max(0, Number(params.get("offset")) || 0);
+  const query = new URLSearchParams({ limit: String(PAGE), offset: String(offset) });
+  if (status) query.set("status", status);
+  if (service) query.set("service", service);
+  const asked = useAsked<Rows>(`/replay?${query}`, 1_000);
+  const counts = useStore(snapshot)?.replays;
+  const put = (name: string, value: string) =>
+    setParams((before) => {
+      const next = new URLSearchParams(before);
+      if (value) next.set(name, value);
+      else next.delete(name);
+      if (name !== "offset") next.delete("offset");
+      return next;
+    }, { replace: true });
+  return (
+    <div className="page">
+      <div className="head">
+        <h1>Replay</h1>
+        <Segmented
+          label="Status"
+          value={status}
+          options={STATUSES.map(([name, text]) => [name, name && counts ? `${text} ${count(counts[name])}` : text] as const)}
+          onChange={(next) => put("status", next)}
+        />
+        <div className="rest">
+          <input type="search" aria-label="Service" placeholder="Service" value={service} onChange={(e) => put("service", e.target.value)} />
+        </div>
+      </div>
+      <Ask service={service} done={asked.again} />
+      <div className="panel">
+        <When asked={asked} what="the replays">
+          {(rows) => <Table rows={rows} changed={asked.again} page={(at) => put("offset", at ? String(at) : "")} filtered={Boolean(status || service)} />}
+        </When>
+      </div>
+    </div>
+  );
+}
+
+function Ask({ service, done }: { service: string; done: () => void }) {
+  const [said, setSaid] = useState<{ good: boolean; text: string; field?: string | undefined }>();
+  const services = useStore(snapshot)?.services ?? [];
+  const submit = async (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget);
+    const name = String(form.get("service") ?? "").trim();
+    const [from, to] = [Number(form.get("from")), Number(form.get("to"))];
+    const wrong = (text: string, field: string) => setSaid({ good: false, text, field });
+    if (!name) return wrong("Name a service.", "service");
+    if (!Number.isSafeInteger(from) || from < 1) return wrong("From must be a whole number of at least 1.", "from");
+    if (!Number.isSafeInteger(to) || to < from) return wrong("To must be a whole number, not below from.", "to");
+    try {
+      const { id } = await ask<{ id: number }>("/replay", { service: name, from, to });
+      setSaid({ good: true, text: `Replay ${id} was asked for.` });
+      done();
+    } catch (error) {
+      const refusal = error as Refusal;
+      setSaid({ good: false, text: refusal.message, field: refusal.field });
+    }
+  };
+  const invalid = (field: string) => (said && !said.good && said.field === field ? true : undefined);
+  return (
+    <Panel title="Ask a producer's buffer for a range">
+      <form className="inline" onSubmit={submit} noValidate>
+        <input name="service" aria-label="Service of the range" placeholder="Service" list="known-services" defaultValue={service} aria-invalid={invalid("service")} />
+        <datalist id="known-services">
+          {services.map((s) => (
+            <option key={s.service} value={s.service} />
+          ))}
+        </datalist>
+        <input name="from" aria-label="From" placeholder="From" inputMode="numeric" size={10} aria-invalid={invalid("from")} />
+        <input name="to" aria-label="To" placeholder="To" inputMode="numeric" size={10} aria-invalid={invalid("to")} />
+        <button type="submit" className="main">
+          Replay
+        </button>
+        <span role="status">{said && <span className={`signal ${said.good ? "good" : "bad"}`}>{said.text}</span>}</span>
+      </form>
+    </Panel>
+  );
+}
+
+function Table({ rows, changed, page, filtered }: { rows: Rows; changed: () => void; page: (offset: number) => void; filtered: boolean }) {
+  if (rows.replays.length === 0)
+    return (
+      <Empty>
+        <p>{filtered ? "No replay is like this." : "No gap was ever seen. When one opens, its replay appears here by itself."}</p>
+      </Empty>
+    );
+  return (
+    <>
+      <div className="scroll">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Id</th>
+              <th scope="col">Service</th>
+              <th scope="col" className="n">Range</th>
+              <th scope="col">Status</th>
+              <th scope="col">By</th>
+              <th scope="col" className="n">Attempts</th>
+              <th scope="col" className="n">Stored</th>
+              <th scope="col" className="n">Took</th>
+              <th scope="col" className="n">Since</th>
+              <th scope="col">Says</th>
+              <th scope="col">
+                <span className="visually-hidden">Decision</span>
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.replays.map((row) => (
+              <tr key={row.id}>
+                <td>{row.id}</td>
+                <td>{row.service}</td>
+                <td className="n">{range([row.from, row.to])}</td>
+                <td>
+                  <span className={`signal ${SIGNAL[row.status]}`}>{row.status}</span>
+                </td>
+                <td>{row.requestedBy === "gap" ? "a gap" : "hand"}</td>
+                <td className="n">{count(row.attempts)}</td>
+                <td className="n">{count(row.inserted)}</td>
+                <td className="n">{millis(row.latencyMs)}</td>
+                <td className="n">{clock(row.createdAt)}</td>
+                <td className="soft">{row.error ?? ""}</td>
+                <td>{(row.status === "pending" || row.status === "running") && <SignOff row={row} changed={changed} />}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {rows.total > rows.replays.length && (
+        <p className="inline">
+          <button type="button" disabled={rows.offset === 0} onClick={() => page(Math.max(0, rows.offset - PAGE))}>
+            Newer
+          </button>
+          <span className="soft">
+            {count(rows.offset + 1)} – {count(rows.offset + rows.replays.length)} of {count(rows.total)}
+          </span>
+          <button type="button" disabled={rows.offset + rows.replays.length >= rows.total} onClick={() => page(rows.offset + PAGE)}>
+            Older
+          </button>
+        </p>
+      )}
+    </>
+  );
+}
+
+function SignOff({ row, changed }: { row: Row; changed: () => void }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const [error, setError] = useState("");
+  const sign = async () => {
+    try {
+      await ask(`/replay/${row.id}/abandon`, {});
+      dialog.current?.close();
+      changed();
+    } catch (reason) {
+      setError((reason as Refusal).message);
+    }
+  };
+  return (
+    <>
+      <button type="button" className="danger" onClick={() => dialog.current?.showModal()}>
+        Sign off
+      </button>
+      <dialog ref={dialog} aria-label="Sign off as lost">
+        <div className="stack">
+          <h1>Sign off as lost?</h1>
+          <p>
+            What of {row.service} {range([row.from, row.to])} is still missing will be written into the ledger as lost, signed by the operator, and nobody asks for it any more. The service's
+            acknowledgement moves past it, so its producer forgets these entries. Should one arrive after all, it is stored and the loss marked as found.
+          </p>
+          {error && <span className="signal bad">{error}</span>}
+          <div className="inline">
+            <button type="button" className="danger" onClick={sign}>
+              Sign off as lost
+            </button>
+            <button type="button" onClick={() => dialog.current?.close()}>
+              Keep asking
+            </button>
+          </div>
+        </div>
+      </dialog>
+    </>
+  );
+}

@@ -1,0 +1,181 @@
+/**
+ * The fault panel: five ways to break it, what each really does, and a report of how it healed. A report
+ * compares the proof before with the proof after, and ends when the fault is over and nothing is missing.
+ */
+
+import { useEffect, useRef, useState } from "react";
+import { ask, type Refusal, useAsked } from "../api";
+import { count, duration } from "../format";
+import { faults } from "../live";
+import { useNow } from "../now";
+import { useStore } from "../store";
+import type { Proof, Snapshot } from "../types";
+
+interface Control {
+  enabled: boolean;
+}
+
+interface Report {
+  action: string;
+  startedAt: number;
+  before: Proof;
+  after?: Proof;
+  healedMs?: number;
+  error?: string;
+}
+
+const CONTROLS: { action: string; name: string; seconds: number; what: string }[] = [
+  { action: "crash_worker", name: "Crash a worker", seconds: 0, what: "One worker process ends at once, in the middle of its work, as kill -9 would. Its supervisor starts it again after 5 s; another takes its jobs." },
+  { action: "drop_network", name: "Drop the network", seconds: 10, what: "Every /ingest is refused with 503. Producers keep what they have and send again." },
+  { action: "delay_ack", name: "Delay acknowledgements", seconds: 30, what: "Every ACK is held back 3 s longer. Producers resend; the ledger turns duplicates away." },
+  { action: "flush_queue", name: "Flush the queue", seconds: 0, what: "All waiting jobs, their bodies and marks go at once. Their senders are told; producers make it good." },
+  { action: "reset", name: "Reset", seconds: 0, what: "All faults end; counters and finished replays are cleared. Logs and ledger stay." },
+];
+const LOOK_MS = 400;
+const GIVE_UP_MS = 180_000;
+
+export function useFaultsEnabled(): boolean {
+  return useAsked<Control>("/metrics/control", 15_000).value?.enabled ?? false;
+}
+
+/** Follows the healing of one fault until everything that was produced before it ended is stored. */
+async function watch(report: Report, tell: (next: Report) => void, alive: () => boolean): Promise<void> {
+  let current = report;
+  while (alive() && Date.now() - report.startedAt < GIVE_UP_MS) {
+    await new Promise((done) => window.setTimeout(done, LOOK_MS));
+    try {
+      const [now, proof] = await Promise.all([ask<Snapshot>("/metrics/snapshot"), ask<Proof>("/proof")]);
+      const on = now.faults.some((fault) => fault.action === report.action);
+      const missing = now.services.some((service) => service.missingCount > 0);
+      const crashed = report.action === "crash_worker" && now.workers.some((worker) => worker.status === "dead");
+      // Everything that had been produced when the fault began must be settled by now.
+      const settled = report.before.streams.every((before) => {
+        const after = proof.streams.find((s) => s.service === before.service && s.epoch === before.epoch);
+        return after !== undefined && after.ackTill >= before.produced;
+      });
+      if (!on && !missing && !crashed && settled && proof.balanced) {
+        tell({ ...current, after: proof, healedMs: Date.now() - report.startedAt });
+        return;
+      }
+      current = { ...current, after: proof };
+      tell(current);
+    } catch {
+      // The server is away: that too heals.
+    }
+  }
+  if (alive()) tell({ ...current, error: "Not healed within 3 minutes. The queue page says what waits." });
+}
+
+export function FaultsPanel({ close }: { close: () => void }) {
+  const running = useStore(faults);
+  const [reports, setReports] = useState<Record<string, Report>>({});
+  const [error, setError] = useState("");
+  const now = useNow(500);
+  const mounted = useRef(true);
+  const first = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    mounted.current = true;
+    first.current?.focus();
+    return () => {
+      mounted.current = false;
+    };
+  }, []);
+
+  const start = async (action: string) => {
+    setError("");
+    try {
+      const before = await ask<Proof>("/proof");
+      await ask("/metrics/control", { action });
+      const report: Report = { action, startedAt: Date.now(), before };
+      const tell = (next: Report) => setReports((all) => (all[action]?.startedAt === next.startedAt || next === report ? { ...all, [action]: next } : all));
+      tell(report);
+      if (action !== "reset") void watch(report, tell, () => mounted.current);
+    } catch (reason) {
+      setError((reason as Refusal).message);
+    }
+  };
+
+  return (
+    <aside className="side" aria-label="Faults" onKeyDown={(e) => e.key === "Escape" && close()}>
+      <div className="head">
+        <h1>Faults</h1>
+        <div className="rest">
+          <button type="button" ref={first} onClick={close}>
+            Close
+          </button>
+        </div>
+      </div>
+      <p className="soft">Break it and watch it heal. What is acknowledged stays; what is lost is signed, here never.</p>
+      {error && (
+        <p className="signal bad" role="alert">
+          {error}
+        </p>
+      )}
+      {CONTROLS.map((control) => {
+        const on = running.find((fault) => fault.action === control.action && fault.active);
+        const left = on?.until ? Math.max(0, Date.parse(on.until) - now) : 0;
+        const report = reports[control.action];
+        return (
+          <section className="fault" key={control.action} data-fault={control.action}>
+            <div className="inline">
+              <b>{control.name}</b>
+              <button type="button" className={control.action === "reset" ? "" : "danger"} onClick={() => start(control.action)}>
+                {control.seconds ? `For ${control.seconds} s` : "Now"}
+              </button>
+            </div>
+            <p className="soft">{control.what}</p>
+            {left > 0 && <span className="signal bad">on for another {Math.ceil(left / 1000)} s</span>}
+            {report && report.action !== "reset" && <ReportView report={report} now={now} />}
+          </section>
+        );
+      })}
+    </aside>
+  );
+}
+
+function ReportView({ report, now }: { report: Report; now: number }) {
+  const { before, after } = report;
+  const rows: [string, (proof: Proof) => number][] = [
+    ["produced", (p) => p.totals.produced],
+    ["stored", (p) => p.totals.stored],
+    ["in buffers", (p) => p.totals.buffered],
+    ["lost", (p) => p.totals.lost],
+    ["duplicates turned away", (p) => p.totals.duplicates],
+  ];
+  const twice = after ? Math.max(0, after.totals.stored - after.totals.produced) : 0;
+  return (
+    <div className="report" role="status" data-healed={report.healedMs !== undefined}>
+      {report.error ? (
+        <span className="signal bad">{report.error}</span>
+      ) : report.healedMs === undefined ? (
+        <span className="signal busy">healing for {duration(Math.max(0, now - report.startedAt))}</span>
+      ) : (
+        <span className="signal good">
+          Healed in {duration(report.healedMs)}: lost {count((after?.totals.lost ?? 0) - before.totals.lost)}, stored twice {count(twice)}.
+        </span>
+      )}
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Ledger</th>
+            <th scope="col" className="n">
+              before
+            </th>
+            <th scope="col" className="n">
+              now
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {rows.map(([name, of]) => (
+            <tr key={name}>
+              <td>{name}</td>
+              <td className="n">{count(of(before))}</td>
+              <td className="n">{after ? count(of(after)) : "–"}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
