@@ -22,7 +22,6 @@ from tracehub.runtime.settings import Settings
 
 KEEP_ALIVE_S = 30
 DRAIN_S = 10
-CONNECTIONS_MAX = 4_096
 
 
 def is_loopback(host: str) -> bool:
@@ -66,7 +65,7 @@ async def serve(settings: Settings) -> bool:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
+        limit_concurrency=settings.connections_max,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
     )

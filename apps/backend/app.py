@@ -26,9 +26,10 @@ from apps.backend.live.crashes import CrashWatch
 from apps.backend.live.snapshot import Snapshots
 from apps.backend.live.socketio import Live
 from apps.backend.metrics import Metrics, Tally
+from apps.backend.protocol import CROWDED
 from apps.backend.submission import Submitter
 from tracehub.protocol import ids
-from tracehub.protocol.errors import TraceHubError
+from tracehub.protocol.errors import TraceHubError, Unavailable
 from tracehub.protocol.messages import decode_live
 from tracehub.runtime.clock import now_ms, random_bytes
 from tracehub.runtime.lifecycle import end
@@ -180,6 +181,12 @@ def with_hygiene(inner: ASGIApp, tally: Tally) -> ASGIApp:
                 message["headers"] = [*message.get("headers", ()), *HYGIENE, (b"x-request-id", request_id)]
             await send(message)
 
+        if CROWDED in scope:
+            refusal = Unavailable("too many connections; try again later", retry_after_s=1)
+            response = errors.answer(refusal)
+            response.headers["connection"] = "close"
+            await response(scope, receive, tell)
+            return
         with contextlib.suppress(Exception):  # on_unexpected has answered and logged it
             await inner(scope, receive, tell)
 

@@ -9,6 +9,7 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from tracehub.protocol import errors as e
 
@@ -73,14 +74,27 @@ async def on_tracehub_error(_: Request, error: Exception) -> Response:
     return response
 
 
-async def on_http_error(_: Request, error: Exception) -> Response:
+async def on_http_error(request: Request, error: Exception) -> Response:
     """Handler for Starlette's own errors: unknown paths and methods."""
     assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
     code = _HTTP_CODES.get(error.status_code, "invalid_request")
     message = {404: "nothing is here", 405: "this method is not allowed here"}.get(
         error.status_code, "bad request"
     )
-    return JSON({"error": {"code": code, "message": message}}, error.status_code, error.headers)
+    return JSON({"error": {"code": code, "message": message}}, error.status_code, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """All methods of a path; Starlette names only those of the first route that has it."""
+    return {
+        method
+        for route in request.app.routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods
+    }
 
 
 async def on_unexpected(_: Request, error: Exception) -> Response:

@@ -1,11 +1,15 @@
-"""uvicorn's HTTP protocol with a bound on what arrives before a request is complete.
+"""uvicorn's HTTP protocol with a bound on what arrives while no request is being served.
 
-uvicorn by itself waits for ever for the first byte and takes headers of any size; here a connection that has
-not sent whole headers within HEADERS_TIMEOUT_S, or sent more than HEADERS_BYTES_MAX of them, is closed. The
-same bound holds for all that is neither headers nor body: trailers and chunk extensions, which the parser
-collects even when nobody reads the body. The body has bounds of its own (body.py).
+uvicorn by itself waits for ever for the first byte, for whatever follows a stray line between two requests or
+an answer that came before its body, and takes headers of any size. Here a clock runs while a connection waits
+for whole headers, and from the first byte that arrives after an answer; only whole headers stop it, and after
+HEADERS_TIMEOUT_S the connection is closed. More than HEADERS_BYTES_MAX of anything that is neither body nor
+whole headers (trailers and chunk extensions, which the parser collects even when nobody reads the body) closes
+it, too. A body that is being read has bounds of its own (body.py).
 
-A body that arrived together with its headers, as most do, is marked in the scope: no clock is needed for it.
+Two facts for the application, in the scope: WHOLE, the body arrived together with its headers, as most do, and
+needs no clock; CROWDED, there are more connections than `limit_concurrency`
+(uvicorn by itself would answer with plain text).
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADERS_TIMEOUT_S = 15.0
 HEADERS_BYTES_MAX = 64 * 1024
-WHOLE = "tracehub.whole"  # in the scope: the body is here
+WHOLE = "tracehub.whole"
+CROWDED = "tracehub.crowded"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -27,6 +32,10 @@ class BoundedProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _bare_bytes = 0  # since the last piece of body or the end of the last request
     _in_headers = True
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._connections_max, self.limit_concurrency = self.limit_concurrency, None
 
     def connection_made(self, transport: Any) -> None:
         """The clock for the first request starts."""
@@ -41,7 +50,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._in_headers:
                 self.transport.write(_TOO_LARGE)
             self.transport.close()
-        if self._in_headers and self._deadline is None:
+        if self._deadline is None and (self._in_headers or self._is_idle()):
             self._start_clock()
 
     def on_message_begin(self) -> None:
@@ -53,6 +62,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Headers are whole; what follows is body."""
         self._in_headers = False
         self._stop_clock()
+        if self._connections_max is not None and len(self.connections) > self._connections_max:
+            self.scope[CROWDED] = True  # type: ignore[literal-required]  # ASGI leaves such keys to us
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -63,13 +74,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """A request has ended."""
         self._bare_bytes = 0
-        self.scope[WHOLE] = True  # type: ignore[literal-required]  # ASGI leaves such keys to us
+        self.scope[WHOLE] = True  # type: ignore[literal-required]
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing to watch any more."""
         self._stop_clock()
         super().connection_lost(exc)
+
+    def _is_idle(self) -> bool:
+        """Nothing is being served: what arrives is no body that anybody reads."""
+        return self.cycle is None or self.cycle.response_complete
 
     def _start_clock(self) -> None:
         self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self._too_slow)
@@ -81,5 +96,5 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        if self._in_headers and not self.transport.is_closing():
+        if not self.transport.is_closing():
             self.transport.close()

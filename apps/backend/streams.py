@@ -1,4 +1,7 @@
-"""The stream that a path and `?epoch=` name, and what of it is in flight; for doors that read one stream."""
+"""The stream that a path and `?epoch=` name, and what of it is in flight; for doors that read one stream.
+
+Marks are read before the ledger, never after. A service whose first batch still waits is known by its mark.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,30 @@ from tracehub.protocol.ranges import EMPTY, Ranges
 from tracehub.storage.ports import in_flight_by_stream
 
 
-async def asked_stream(ctx: Context, request: Request) -> StreamKey:
-    """The epoch that was asked for, else the newest. Raises UnknownService, InvalidField, Transient."""
+async def asked_stream(ctx: Context, request: Request) -> tuple[StreamKey, Ranges]:
+    """The epoch that was asked for, else the newest, and its numbers in flight.
+
+    Raises UnknownService, InvalidField, Transient.
+    """
     tenant_id, service = tenant_of(request), mended(request.path_params["service"])
     text = request.query_params.get("epoch", "")
-    epochs = await ctx.ledger.epochs(tenant_id, service)
-    if text:
-        if not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) > EPOCH_MAX:
-            raise InvalidField("must be an integer of at least 0", field="epoch")
-        if int(text) not in epochs:
-            raise UnknownService
-    elif not epochs:
+    if text and (not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) > EPOCH_MAX):
+        raise InvalidField("must be an integer of at least 0", field="epoch")
+    marks = list((await ctx.queue.marks()).values())
+    waiting = {
+        marked.stream.epoch
+        for mark in marks
+        for marked in mark.streams
+        if (marked.stream.tenant_id, marked.stream.numbering) == (tenant_id, service)
+    }
+    epochs = sorted(waiting.union(await ctx.ledger.epochs(tenant_id, service)))
+    if not epochs or (text and int(text) not in epochs):
         raise UnknownService
-    return StreamKey(tenant_id, service, int(text) if text else epochs[-1])
+    stream = StreamKey(tenant_id, service, int(text) if text else epochs[-1])
+    return stream, in_flight_by_stream(marks, {stream: 0}).get(0, EMPTY)
 
 
 async def in_flight(ctx: Context, stream: StreamKey) -> Ranges:
-    """What waits or runs of a stream. Ask it before the ledger, never after."""
+    """What waits or runs of a stream."""
     marks = (await ctx.queue.marks()).values()
     return in_flight_by_stream(marks, {stream: 0}).get(0, EMPTY)

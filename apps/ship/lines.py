@@ -42,6 +42,11 @@ class LineReader:
         self._cut = 0  # bytes of an over-long line that were let go
         self._line_begin = offset
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is the beginning of a line."""
+        return bool(self._rest)
+
     def lines(self, limit: int, bytes_max: int, *, take_tail: bool) -> Iterator[Line]:
         """Up to `limit` complete lines; at the end of the file also the last one without its newline."""
         given = size = 0

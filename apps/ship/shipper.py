@@ -27,6 +27,7 @@ from tracehub_sdk.entry import encode
 LINES_MAX = 500
 CHUNK_BYTES_MAX = 4 * 1024 * 1024
 FOLLOW_POLL_S = 0.25
+QUIET_S = 3.0
 SURPRISES_MAX = 5  # times in a row that the buffer was not as we left it, without a line shipped
 NEAR_FILES_MAX = 1000  # files looked at beside a path, to find the one that was rotated away
 
@@ -62,7 +63,8 @@ class OpenFile:
 
 
 class Shipper:
-    """Ships `paths` through `channel`. `report` is called after every step."""
+    """Ships `paths` through `channel`. `report` is called after every step. `quiet_s`: after so many seconds
+    without a write the end of a file is taken for the end of its last line."""
 
     def __init__(
         self,
@@ -72,7 +74,9 @@ class Shipper:
         follow: bool,
         stopping: Callable[[], bool],
         report: Callable[[], None] = lambda: None,
+        quiet_s: float = QUIET_S,
     ) -> None:
+        self._quiet_s = quiet_s
         self.reports = [FileReport(str(path)) for path in paths]
         self._channel = channel
         self._paths = paths
@@ -102,7 +106,7 @@ class Shipper:
             if any(moved):
                 self._surprises = self._surprises if read == sum(r.read for r in self.reports) else 0
                 return False
-            if self._follow:
+            if self._follow or any(file and file.reader.waits for file in self._files):
                 self._channel.check()
                 time.sleep(FOLLOW_POLL_S)
                 return False
@@ -128,7 +132,10 @@ class Shipper:
         if not file.place.fits(file.fd):
             self._close(number)
             return True
-        shipped = self._ship(file, number, take_tail=replaced or not self._follow)
+        # Without --follow, a last line that lacks its newline is whole when nobody has written for a while.
+        still_written = 0 <= now_ms() - file.reference_ms() < self._quiet_s * 1000
+        ended = not self._follow and not still_written
+        shipped = self._ship(file, number, take_tail=replaced or ended)
         if not shipped and replaced:
             self._close(number)
             return True

@@ -131,7 +131,7 @@ class QueueWorker(Worker):
             job_id = raw_id.decode()
             if job_id in self._running:  # its lease ran out while this process stood still
                 continue
-            job = self.run_job(job_id, int(float(score))) if _is_cron(job_id) else self._run(job_id, body)
+            job = self._run_cron(job_id, int(float(score))) if _is_cron(job_id) else self._run(job_id, body)
             task = self._running[job_id] = asyncio.create_task(job)
             task.add_done_callback(partial(self._ended, job_id))
         if self._full and len(self._running) < JOBS_MAX:
@@ -164,6 +164,13 @@ class QueueWorker(Worker):
             await self._put_back(job_id, again_ms)
         elif not done:
             await self._finish(job_id)
+
+    async def _run_cron(self, job_id: str, score: int) -> None:
+        """By arq; but its lease goes with it. arq keeps that for a minute, so that another worker that enqueues
+        the same run late does not run it; here such leftovers would lie before the jobs, and a second run is
+        harmless."""
+        await self.run_job(job_id, score)
+        await self.pool.delete(keys.in_progress(job_id))
 
     async def _put_back(self, job_id: str, delay_ms: int) -> None:
         """It is free again, and due after the delay; unless it was taken away meanwhile."""

@@ -203,6 +203,59 @@ async def test_half_open_connections_do_not_hold_up_good_ones(
         writer.close()
 
 
+async def test_bytes_after_an_answer_keep_no_connection(server: Deployment) -> None:
+    """A stray line, or a body that nobody reads, byte by byte: closed in time, however alive it looks."""
+    openings = (
+        b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"GET /live HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n",
+        HEAD.replace(b"60", b"99999999") + b"\r\n",
+        HEAD.replace(b"application/json", b"application/xml") + b"\r\n",
+    )
+    connections = [await asyncio.open_connection("127.0.0.1", server.main.port) for _ in openings]
+    for (reader, writer), opening in zip(connections, openings, strict=True):
+        writer.write(opening)
+        assert await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\r\n")
+    ends = [asyncio.ensure_future(reader.read()) for reader, _ in connections]
+
+    def drip() -> bool:
+        for (_, writer), end in zip(connections[1:], ends[1:], strict=True):
+            if not end.done():
+                writer.write(b" ")
+        return all(end.done() for end in ends)
+
+    await eventually(drip, 20)
+    for (_, writer), end in zip(connections, ends, strict=True):
+        end.exception()
+        writer.close()
+
+
+async def test_crowd_is_told_in_our_words(deploy: Callable[..., Deployment]) -> None:
+    """Beyond connections_max: 503 unavailable with Retry-After, as JSON; well again when they leave."""
+    crowded = deploy(connections_max=5)
+    crowded.both()
+    async with httpx.AsyncClient(base_url=crowded.main.url) as client:
+        others = [await asyncio.open_connection("127.0.0.1", crowded.main.port) for _ in range(6)]
+
+        async def is_refused() -> bool:
+            answer = await post(client, batch("crowd", 1))
+            if answer.status_code == 200:
+                return False
+            assert_refused(answer, 503, "unavailable")
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["connection"] == "close"
+            return True
+
+        await eventually(is_refused)
+        for _, writer in others:
+            writer.close()
+
+        async def is_well() -> bool:
+            return (await post(client, batch("crowd", 2))).status_code == 200
+
+        await eventually(is_well)
+
+
 async def test_huge_headers_are_cut_off(server: Deployment, client: httpx.AsyncClient) -> None:
     line = b"x-filler: " + b"y" * 1000 + b"\r\n"
     for opening in (b"GET /health HTTP/1.1\r\n" + line * 200, b"GET /" + b"a" * 200_000, b"G" * 200_000):

@@ -439,3 +439,25 @@ async def test_control_names_are_forgiving_and_checked(client: httpx.AsyncClient
     ):  # fmt: skip
         assert_refused(await client.post("/metrics/control", json=body), 400, "invalid_field", field)
     assert (await client.get("/metrics/control")).json()["faults"] == []
+
+
+async def test_405_names_every_method_of_the_path(client: httpx.AsyncClient) -> None:
+    for path, allowed in (("/ingest", "POST"), ("/replay", "GET, HEAD, POST"), ("/services", "GET, HEAD")):
+        answer = await client.put(path)
+        assert_refused(answer, 405, "method_not_allowed")
+        assert answer.headers["allow"] == allowed
+
+
+async def test_sequence_names_each_kind_of_number(client: httpx.AsyncClient, service: str) -> None:
+    """Stored, missing or asked for again, and lost, within a window."""
+    await client.post("/ingest", json=batch(service, 1, 2, 6))
+    await client.post("/ingest", json={"service": service, "batch": [], "lost": [[4, 4, "gone"]]})
+    line = (await client.get(f"/sequence/{service}")).json()
+    assert (line["from"], line["to"], line["ackTill"], line["highestSeen"]) == (1, 6, 2, 6)
+    assert (line["stored"], line["lost"]) == ([[1, 2], [6, 6]], [[4, 4]])
+    assert sorted(line["missing"] + line["replaying"]) == [[3, 3], [5, 5]]
+    assert (line["inFlight"], line["expired"], line["truncated"]) == ([], [], False)
+    part = (await client.get(f"/sequence/{service}", params={"from": 2, "to": 5})).json()
+    assert (part["stored"], part["lost"]) == ([[2, 2]], [[4, 4]])
+    assert_refused(await client.get(f"/sequence/{service}?from=5&to=4"), 400, "invalid_field", "from")
+    assert_refused(await client.get("/sequence/nobody"), 404, "unknown_service")

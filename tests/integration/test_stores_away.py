@@ -51,6 +51,11 @@ async def test_without_a_worker_batches_wait_and_are_told_so(deploy: Callable[..
     told = answer.json()
     assert (answer.status_code, told["status"], told["queued"], told["ackTill"]) == (202, "queued", 3, 0)
     assert 0.6 <= answer.elapsed.total_seconds() < 3
+    # Nothing is committed yet: what is known of the service comes from its mark.
+    assert told["highestSeen"] == 3
+    known = (await one(url, "GET", "/ack/a")).json()
+    assert (known["ackTill"], known["highestSeen"], known["inFlight"]) == (0, 3, 3)
+    assert (await one(url, "GET", "/sequence/a")).json()["inFlight"] == [[1, 3]]
     assert_refused(await one(url, "POST", "/ingest", batch("a", 4, 5, 6)), 429, "overloaded")
     assert_refused(await one(url, "POST", "/ingest?acks=queued", batch("a", 4, 5, 6)), 429, "overloaded")
     depth = (await one(url, "GET", "/metrics/snapshot")).json()["queue"]["logs"]["depth"]

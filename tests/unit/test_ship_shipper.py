@@ -70,6 +70,7 @@ class World:
         self.store, self.model = MemoryBuffer(), ModelServer()
         self.transport = ToModel(self.model)
         self.shipper: Shipper | None = None
+        self.quiet_s = 0.0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.error: BaseException | None = None
@@ -82,7 +83,9 @@ class World:
             patience_s=patience_s,
             stopping=self._stop.is_set,
         )
-        self.shipper = Shipper(channel, paths, follow=follow, stopping=self._stop.is_set)
+        self.shipper = Shipper(
+            channel, paths, follow=follow, stopping=self._stop.is_set, quiet_s=self.quiet_s
+        )
         try:
             channel.start()
             self.shipper.run()
@@ -229,6 +232,22 @@ def test_open_last_line_is_completed(world: World, tmp_path: Path) -> None:
     write(path, "ur\n")
     world.ship(path)
     assert world.stored() == ["one", "two", "three", "fo", "ur"]
+
+
+def test_line_that_is_being_written_is_waited_for(world: World, tmp_path: Path) -> None:
+    """A last line without its newline is whole only when nobody has written for a while."""
+    path = write(tmp_path / "a.log", "one\ntwo-par", "")
+    world.quiet_s = 2.0
+    begun = time.monotonic()
+    shipping = threading.Thread(target=world.ship, args=(path,))
+    shipping.start()
+    eventually(lambda: world.stored() == ["one"])
+    write(path, "tial\nthree", "")
+    shipping.join(20)
+    assert world.stored() == ["one", "two-partial", "three"]
+    assert time.monotonic() - begun >= 2.0
+    os.utime(path, (time.time() + 9_000, time.time() + 9_000))
+    world.ship(path)  # a file from the future does not hold it up
 
 
 def test_follow_waits_for_the_newline(world: World, tmp_path: Path) -> None:

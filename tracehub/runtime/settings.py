@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 from pydantic import Field
@@ -25,6 +26,9 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="address the backend listens on")
     port: int = Field(default=3001, ge=0, le=65535, description="port of HTTP, Socket.IO and the dashboard")
+    connections_max: int = Field(
+        default=4_096, ge=1, description="connections a backend serves; more are told to come later"
+    )
     data_dir: Path = Field(
         default=Path(".tracehub"), description="where `up` keeps databases, buffers and run.json"
     )
@@ -37,8 +41,10 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(default=False, description="listen beyond loopback although everything is open")
     faults: bool = Field(default=False, description="allow fault injection (POST /metrics/control)")
-    log_level: str = Field(default="info", description="debug, info, warning or error")
-    log_format: str = Field(
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error"
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="auto (console on a terminal, else json), json or console"
     )
 

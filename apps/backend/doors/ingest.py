@@ -14,12 +14,13 @@ from apps.backend.errors import JSON
 from apps.backend.faults import ACK_DELAY_S
 from apps.backend.live.snapshot import ack_of
 from apps.backend.streams import asked_stream, in_flight
-from tracehub.protocol.ack import StreamState
+from tracehub.protocol.ack import Gaps, StreamState
 from tracehub.protocol.entries import Batch, parse_batch
 from tracehub.protocol.errors import REFUSALS, InvalidField, NetworkDropped, TraceHubError
 from tracehub.protocol.ids import ID_BASE_RANDOM_BYTES, id_base, sortable_id
 from tracehub.protocol.messages import Request as StoreRequest
 from tracehub.protocol.messages import StreamKey
+from tracehub.protocol.ranges import highest
 from tracehub.protocol.reply import queued_reply, stored_reply
 from tracehub.runtime.clock import monotonic_s
 
@@ -81,18 +82,20 @@ async def _state(ctx: Context, stream: StreamKey, *, needed: bool) -> StreamStat
     """How far the stream is. Raises Transient where that is `needed`: who waits for a commit while Postgres is
     down is told so (503), not that the batch is queued."""
     try:
-        return await ctx.ledger.state(stream, await in_flight(ctx, stream))
+        flying = await in_flight(ctx, stream)
+        state = await ctx.ledger.state(stream, flying)
     except TraceHubError:
         if needed:
             raise
         return None
+    return state or StreamState(0, 0, highest(flying), Gaps())
 
 
 async def ack(request: Request) -> Response:
     """How far a service is acknowledged."""
     ctx = context(request)
-    stream = await asked_stream(ctx, request)
-    return JSON(await ack_of(ctx.ledger, stream, await in_flight(ctx, stream)))
+    stream, flying = await asked_stream(ctx, request)
+    return JSON(await ack_of(ctx.ledger, stream, flying))
 
 
 ROUTES = [

@@ -14,9 +14,10 @@ from starlette.routing import Route
 
 from apps.backend.context import context, query_int
 from apps.backend.errors import JSON
-from apps.backend.streams import asked_stream, in_flight
+from apps.backend.streams import asked_stream
 from tracehub.protocol import ranges as r
-from tracehub.protocol.errors import InvalidField, UnknownService
+from tracehub.protocol.ack import Gaps, StreamState
+from tracehub.protocol.errors import InvalidField
 from tracehub.protocol.limits import SEQ_MAX
 
 RANGES_MAX = 1_000
@@ -26,11 +27,9 @@ KINDS = ("stored", "lost", "missing", "replaying", "expired")
 async def sequence(request: Request) -> Response:
     """Stored, in flight, missing, replaying, lost and expired numbers between `from` and `to`."""
     ctx = context(request)
-    stream = await asked_stream(ctx, request)
-    flying = await in_flight(ctx, stream)
-    state = await ctx.ledger.state(stream, flying)
-    if state is None:
-        raise UnknownService
+    stream, flying = await asked_stream(ctx, request)
+    # Without a row in the ledger its first batch still waits.
+    state = await ctx.ledger.state(stream, flying) or StreamState(0, 0, r.highest(flying), Gaps())
     first = max(1, query_int(request, "from", 1, SEQ_MAX))
     last = query_int(request, "to", max(state.highest_seen, 1), SEQ_MAX)
     if first > last:
@@ -46,7 +45,7 @@ async def sequence(request: Request) -> Response:
         "ackTill": state.ack_till,
         "highestSeen": state.highest_seen,
         "inFlight": in_window[:RANGES_MAX],
-        **{kind: shown[kind] for kind in KINDS},
+        **{kind: shown.get(kind, []) for kind in KINDS},
         "truncated": shown["truncated"] or len(in_window) > RANGES_MAX,
     }
     return JSON(answer)

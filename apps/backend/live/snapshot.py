@@ -13,6 +13,7 @@ from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.logentry import iso
 from tracehub.protocol.messages import Mark, StreamKey
 from tracehub.protocol.ranges import EMPTY, Ranges, first_numbers, union
+from tracehub.protocol.ranges import highest as highest_of
 from tracehub.runtime.clock import Clock, monotonic_s
 from tracehub.storage.ports import Ledger
 from tracehub.storage.postgres.reading import LedgerReading
@@ -150,7 +151,7 @@ async def ack_of(
     if state is None:
         known = row or {"ack_till": 0, "highest": 0, "lost_count": 0}
         missing: Ranges = EMPTY
-        count, ack_till, highest = 0, known["ack_till"], known["highest"]
+        count, ack_till, highest = 0, known["ack_till"], max(known["highest"], highest_of(in_flight))
         lost = known["lost_count"]
     else:
         missing, count = state.gaps.ranges, state.gaps.count
