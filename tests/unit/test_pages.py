@@ -66,7 +66,12 @@ async def test_files_may_be_kept_and_nothing_else_is_given(client: httpx.AsyncCl
     kept = await client.get("/assets/index-1.js")
     assert (kept.status_code, kept.text) == (200, "1")
     assert "immutable" in kept.headers["cache-control"]
-    for path in ("/assets/none.js", "/assets/../../secret.txt", "/assets/%2e%2e/%2e%2e/secret.txt", "/assets/"):
+    for path in (
+        "/assets/none.js",
+        "/assets/../../secret.txt",
+        "/assets/%2e%2e/%2e%2e/secret.txt",
+        "/assets/",
+    ):
         answer = await client.get(path)
         assert "not for you" not in answer.text
         assert answer.status_code in (200, 404)

@@ -22,6 +22,7 @@ export interface Happened {
   at: number;
   kind: "fault" | "fault-over" | "crash" | "recovery" | "replay";
   text: string;
+  alone?: boolean; // a crash that nobody repairs
 }
 
 export interface Series {
@@ -51,8 +52,8 @@ function tellLogs(): void {
   }, TELL_MS);
 }
 
-function happened(kind: Happened["kind"], text: string): void {
-  events.update((before) => [...before.slice(1 - EVENTS_MAX), { at: Date.now(), kind, text }]);
+function happened(kind: Happened["kind"], text: string, alone = false): void {
+  events.update((before) => [...before.slice(1 - EVENTS_MAX), { at: Date.now(), kind, text, alone }]);
 }
 
 function taken(next: Snapshot): void {
@@ -91,7 +92,7 @@ export function connect(): void {
     tellLogs();
   });
   socket.on("worker:crashed", (e: { worker: string; recoversInMs: number | null }) =>
-    happened("crash", e.recoversInMs === null ? `${e.worker} crashed` : `${e.worker} crashed; back in ${e.recoversInMs / 1000} s`),
+    happened("crash", e.recoversInMs === null ? `${e.worker} crashed` : `${e.worker} crashed; back in ${e.recoversInMs / 1000} s`, e.recoversInMs === null),
   );
   socket.on("worker:recovered", (e: { worker: string; downMs: number }) =>
     happened("recovery", `${e.worker} is back after ${(e.downMs / 1000).toFixed(1)} s`),

@@ -6,7 +6,7 @@
 import { useEffect, useRef, useState } from "react";
 import { ask, type Refusal, useAsked } from "../api";
 import { count, duration } from "../format";
-import { faults } from "../live";
+import { events, faults } from "../live";
 import { useNow } from "../now";
 import { useStore } from "../store";
 import type { Proof, Snapshot } from "../types";
@@ -38,6 +38,12 @@ export function useFaultsEnabled(): boolean {
   return useAsked<Control>("/metrics/control", 15_000).value?.enabled ?? false;
 }
 
+/** Whether the worker that crashed after this moment is back; one that nobody supervises will not be. */
+function isRepaired(since: number): boolean {
+  const news = events.get().filter((event) => event.at >= since);
+  return news.some((event) => event.kind === "recovery" || (event.kind === "crash" && event.alone === true));
+}
+
 /** Follows the healing of one fault until everything that was produced before it ended is stored. */
 async function watch(report: Report, tell: (next: Report) => void, alive: () => boolean): Promise<void> {
   let current = report;
@@ -47,7 +53,7 @@ async function watch(report: Report, tell: (next: Report) => void, alive: () => 
       const [now, proof] = await Promise.all([ask<Snapshot>("/metrics/snapshot"), ask<Proof>("/proof")]);
       const on = now.faults.some((fault) => fault.action === report.action);
       const missing = now.services.some((service) => service.missingCount > 0);
-      const crashed = report.action === "crash_worker" && now.workers.some((worker) => worker.status === "dead");
+      const crashed = report.action === "crash_worker" && !isRepaired(report.startedAt);
       // Everything that had been produced when the fault began must be settled by now.
       const settled = report.before.streams.every((before) => {
         const after = proof.streams.find((s) => s.service === before.service && s.epoch === before.epoch);
@@ -85,8 +91,8 @@ export function FaultsPanel({ close }: { close: () => void }) {
     setError("");
     try {
       const before = await ask<Proof>("/proof");
-      await ask("/metrics/control", { action });
       const report: Report = { action, startedAt: Date.now(), before };
+      await ask("/metrics/control", { action });
       const tell = (next: Report) => setReports((all) => (all[action]?.startedAt === next.startedAt || next === report ? { ...all, [action]: next } : all));
       tell(report);
       if (action !== "reset") void watch(report, tell, () => mounted.current);
