@@ -12,6 +12,7 @@ export const SERIES_MAX = 1_800; // an hour at one snapshot in two seconds
 export const LOGS_MAX = 100_000;
 const EVENTS_MAX = 500;
 const TELL_MS = 200;
+const INSTANT = new Set(["flush_queue", "reset"]); // they end when they begin
 
 export interface Connection {
   phase: "connecting" | "live" | "lost";
@@ -101,7 +102,8 @@ export function connect(): void {
     happened("replay", `${e.service}: ${e.from} – ${e.to} replayed (${e.count})`),
   );
   socket.on("sim:control", (fault: Fault) => {
-    happened(fault.active || fault.until === null ? "fault" : "fault-over", `${fault.action} ${fault.active ? "started" : "done"}`);
+    const over = !fault.active && !INSTANT.has(fault.action);
+    happened(over ? "fault-over" : "fault", `${fault.action} ${over ? "is over" : fault.active ? "started" : "done"}`);
     faults.update((now) => {
       const others = now.filter((f) => f.action !== fault.action);
       return fault.active ? [...others, fault] : others;

@@ -43,7 +43,7 @@ export function Chart({ at, lines, fromS, toS, label, format, markers = [] }: { 
         height: HEIGHT,
         cursor: { y: false },
         legend: { live: true },
-        scales: { x: { range: () => range.current }, y: { range: (_, __, max) => [0, Math.max(1, max * 1.1)] } },
+        scales: { x: { range: () => range.current }, y: { range: (_, __, max) => [0, Math.max(5, max * 1.1)] } },
         axes: [axis, { ...axis, size: 56, values: (_, ticks) => ticks.map(format) }],
         series: [
           {},
