@@ -1,4 +1,5 @@
-"""The ledger, in memory and in Postgres: every test of this folder runs on both."""
+"""The ledger, in memory and in Postgres: every test of this folder runs on both, and stores in one step where that
+is possible, or always by the long way."""
 
 from __future__ import annotations
 
@@ -8,11 +9,19 @@ from typing import Any
 import pytest
 
 from tests.making import NOW_MS
+from tracehub.pipeline import store as pipeline_store
 from tracehub.storage.memory.ledger import MemoryLedger
 from tracehub.storage.postgres.connect import open_pool
 from tracehub.storage.postgres.ledger import PostgresLedger
 
 POISON = "poison"
+
+
+@pytest.fixture(params=["one step", "long way"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How small groups are stored."""
+    if request.param == "long way":
+        monkeypatch.setattr(pipeline_store, "SMALL_ROWS_MAX", 0)
 
 
 @pytest.fixture(params=["memory", "postgres"])

@@ -288,8 +288,9 @@ def test_second_signal_hastens(runs: Runs) -> None:
     assert run.process.wait(10) == 0
 
 
-def test_unready_whole_ends_with_a_hint(runs: Runs) -> None:
+def test_unready_whole_ends_with_a_hint(runs: Runs, tmp_path: Path) -> None:
     """A backend that cannot start is named, with its log; nothing keeps running."""
-    run = runs.begin("--sim", "0", env={"TRACEHUB_LOG_LEVEL": "nonsense"})
+    (tmp_path / "httptools.py").write_text("raise ImportError('a damaged installation')")
+    run = runs.begin("--sim", "0", env={"PYTHONPATH": str(tmp_path)})
     assert run.process.wait(START_S) == 1
     assert "backend.log" in run.text() or "worker" in run.text()

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.simulation.world import Weather, World
+from tracehub.pipeline import store as pipeline_store
 
 STEPS = 220
 SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else range(int(os.environ.get("SEEDS", "300")))
@@ -21,9 +22,11 @@ def weather_of(seed: int) -> Weather:
 
 
 @pytest.mark.parametrize("seed", [*SEEDS, *FOUND])
-def test_world(seed: int) -> None:
+def test_world(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing acknowledged is missing, nothing is stored twice, every number ends in exactly one place."""
     weather = weather_of(seed)
+    if seed % 4 == 3:  # the long way also where one step would do
+        monkeypatch.setattr(pipeline_store, "SMALL_ROWS_MAX", 0)
     world = World(seed, weather)
     try:
         world.run(STEPS)

@@ -10,6 +10,7 @@ Not here: queues, retries, time-outs, who is told (apps/worker).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +32,7 @@ from tracehub.storage.ports import (
 )
 
 DAY_MS = 24 * 3600 * 1000
+SMALL_ROWS_MAX = 128
 
 
 class PartitionsPending(Transient):
@@ -81,6 +83,62 @@ class Stored:
 
 async def store(ledger: Ledger, requests: Sequence[Request], moment: Moment) -> Stored:
     """Store a group of requests; narrows bad data down to the entry. Raises Transient."""
+    if len(requests) <= SMALL_ROWS_MAX and sum(len(q.entries) for q in requests) <= SMALL_ROWS_MAX:
+        return await _store_small(ledger, requests, moment)
+    return await _store_group(ledger, requests, moment)
+
+
+async def _store_small(ledger: Ledger, requests: Sequence[Request], moment: Moment) -> Stored:
+    """What a few clean requests need in one step, the rest by the long way: a small group costs round trips,
+    not rows."""
+    whole: Mapping[StreamKey, StreamState] = {}
+    if plain := _plain(requests):
+        streams = await _prepare(ledger, plain)
+        plain = [q for q in plain if q.stream in streams]
+        flying = in_flight_by_stream(await moment.marks(), streams)
+        with contextlib.suppress(BadData, LedgerDisagrees):  # the long way finds out what it is
+            whole = await ledger.store_whole(plain, streams, flying, moment.now_ms) if plain else {}
+    rest = [q for q in requests if q.stream not in whole]
+    done = await _store_group(ledger, rest, moment) if rest else Stored()
+    outcomes = iter(done.outcomes)
+    done.outcomes = [
+        Outcome(len(q.entries), 0, 0, "", whole[q.stream].ack_till, whole[q.stream].highest_seen)
+        if q.stream in whole
+        else next(outcomes)
+        for q in requests
+    ]
+    done.states |= whole
+    done.fresh = [(q, set()) for q in requests if q.stream in whole] + done.fresh
+    return done
+
+
+def _plain(requests: Sequence[Request]) -> list[Request]:
+    """The requests of streams of which every request is a plain one: entries under different numbers, and no
+    word of starts or losses."""
+    seen: dict[StreamKey, Ranges] = {}
+    special: set[StreamKey] = set()
+    for q in requests:
+        before = seen.get(q.stream, EMPTY)
+        if (
+            q.start is not None
+            or q.lost
+            or r.intersect(before, q.ranges)
+            or r.count(q.ranges) != len(q.entries)
+        ):
+            special.add(q.stream)
+        seen[q.stream] = r.union(before, q.ranges)
+    return [q for q in requests if q.stream not in special]
+
+
+async def _prepare(ledger: Ledger, requests: Sequence[Request]) -> Mapping[StreamKey, int]:
+    """Partitions and ledger rows, made before anything is locked. Raises PartitionsPending."""
+    times = {e.ts_ms // DAY_MS: e.ts_ms for q in requests for e in q.entries}
+    if not await ledger.ensure_partitions(list(times.values()), PARTITIONS_PER_JOB_MAX):
+        raise PartitionsPending
+    return await ledger.resolve([q.stream for q in requests])
+
+
+async def _store_group(ledger: Ledger, requests: Sequence[Request], moment: Moment) -> Stored:
     try:
         return await _store_once(ledger, requests, moment)
     except LedgerDisagrees:
@@ -89,7 +147,7 @@ async def store(ledger: Ledger, requests: Sequence[Request], moment: Moment) -> 
         if len(requests) > 1:
             done = Stored()
             for request in requests:
-                done.absorb(await store(ledger, [request], moment))
+                done.absorb(await _store_group(ledger, [request], moment))
             return done
         return await _narrow(ledger, requests[0], moment, refusal)
 
@@ -108,7 +166,7 @@ async def _narrow(ledger: Ledger, request: Request, moment: Moment, refusal: Bad
         return await _store_once(ledger, [request], moment, dead=refusal.message)
     done = Stored()
     for first, last in ((0, size // 2), (size // 2, size)):
-        done.absorb(await store(ledger, [_part(request, first, last)], moment))
+        done.absorb(await _store_group(ledger, [_part(request, first, last)], moment))
     halves = done.outcomes
     done.outcomes = [_joined(halves)]
     return done

@@ -128,6 +128,17 @@ class Ledger(Protocol):
     def encode(self, requests: Sequence[Request], streams: Mapping[StreamKey, int], now_ms: int) -> Rows:
         """Build the rows outside of any lock."""
 
+    async def store_whole(
+        self,
+        requests: Sequence[Request],
+        streams: Mapping[StreamKey, int],
+        in_flight: Mapping[int, Ranges],
+        now_ms: int,
+    ) -> Mapping[StreamKey, StreamState]:
+        """A few requests in one step: lock, insert, add, commit. It stores the streams of which every number is
+        new, no replay is open, and nothing is missing afterwards; it tells their states, and leaves the others
+        as they are. The numbers of the requests are disjoint, and they say nothing of starts or losses."""
+
     def transaction(self) -> AbstractAsyncContextManager[LedgerTransaction]:
         """Open a store transaction."""
 

@@ -114,6 +114,33 @@ class MemoryLedger:
         """See ports.Ledger."""
         return MemoryRows(requests, streams)
 
+    async def store_whole(
+        self,
+        requests: Sequence[Request],
+        streams: Mapping[StreamKey, int],
+        in_flight: Mapping[int, Ranges],
+        now_ms: int,
+    ) -> Mapping[StreamKey, StreamState]:
+        """See ports.Ledger."""
+        fresh: dict[int, Ranges] = {}
+        for q in requests:
+            fresh[streams[q.stream]] = r.union(fresh.get(streams[q.stream], EMPTY), q.ranges)
+        names = {streams[q.stream]: q.stream for q in requests}
+        async with self.transaction() as tx:
+            locked = await tx.lock(fresh)
+            whole = {
+                stream_id: numbers
+                for stream_id, numbers in fresh.items()
+                if not locked[stream_id].known
+                and not locked[stream_id].found
+                and self.streams[stream_id].would_be_whole(numbers, in_flight.get(stream_id, EMPTY))
+            }
+            taken = [q for q in requests if streams[q.stream] in whole]
+            await tx.insert(self.encode(taken, streams, now_ms))
+            changes = {stream_id: Change(fresh=numbers) for stream_id, numbers in whole.items()}
+            states, _ = await tx.add(changes, in_flight)
+        return {names[stream_id]: state for stream_id, state in states.items()}
+
     def transaction(self) -> MemoryTransaction:
         """See ports.Ledger."""
         return MemoryTransaction(self)

@@ -73,6 +73,12 @@ class Stream:
         """Gaps, not counting what is in flight."""
         return missing(self.received, self.lost, in_flight, max(self.highest, r.highest(in_flight)))
 
+    def would_be_whole(self, fresh: Ranges, in_flight: Ranges) -> bool:
+        """Whether nothing is missing once these numbers are received, and nobody asks for a replay."""
+        after = self.copy()
+        after.received = r.union(self.received, fresh)
+        return not after.missing(in_flight) and not any(q.open for q in self.replays.values())
+
     def state(self, stream_id: int, in_flight: Ranges, queued: int = 0) -> StreamState:
         """As the ledger tells it."""
         return StreamState(

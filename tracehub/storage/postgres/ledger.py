@@ -14,15 +14,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import asyncpg
 
-from tracehub.protocol.ack import StreamState
+from tracehub.protocol.ack import Gaps, StreamState
 from tracehub.protocol.messages import Request, StreamKey
-from tracehub.protocol.ranges import Ranges, highest
+from tracehub.protocol.ranges import EMPTY, Ranges, highest, union
 from tracehub.storage.ports import CompletedReplay, LedgerTransaction, ReplayTask, Rows, StoredRow
 from tracehub.storage.postgres.failures import PartitionGone, translated
 from tracehub.storage.postgres.multirange import from_text, to_text
 from tracehub.storage.postgres.partitions import Partitions
 from tracehub.storage.postgres.queries import SQL
-from tracehub.storage.postgres.rows import EncodedRows
+from tracehub.storage.postgres.rows import EncodedRows, columns
 from tracehub.storage.postgres.transaction import PostgresTransaction, complete, gaps_of, lose, stored_rows
 from tracehub.storage.postgres.watch import LockWatch
 
@@ -99,6 +99,34 @@ class PostgresLedger:
     def encode(self, requests: Sequence[Request], streams: Mapping[StreamKey, int], now_ms: int) -> Rows:
         """See ports.Ledger."""
         return EncodedRows(requests, streams, now_ms)
+
+    async def store_whole(
+        self,
+        requests: Sequence[Request],
+        streams: Mapping[StreamKey, int],
+        in_flight: Mapping[int, Ranges],
+        now_ms: int,
+    ) -> Mapping[StreamKey, StreamState]:
+        """See ports.Ledger."""
+        fresh = {streams[q.stream]: EMPTY for q in requests}
+        for q in requests:
+            fresh[streams[q.stream]] = union(fresh[streams[q.stream]], q.ranges)
+        flying = [in_flight.get(stream_id, EMPTY) for stream_id in fresh]
+        names = {streams[q.stream]: q.stream for q in requests}
+        with translated():
+            async with self._pool.acquire() as connection:
+                pid = connection.get_server_pid()
+                async with self._watch.watching(self._pool, pid) if self._watch else _nothing():
+                    rows = await connection.fetch(
+                        SQL.store_whole,
+                        list(fresh), [to_text(numbers) for numbers in fresh.values()],
+                        [to_text(numbers) for numbers in flying], [highest(numbers) for numbers in flying],
+                        *columns(requests, streams, now_ms),
+                    )  # fmt: skip
+        return {
+            names[row["stream_id"]]: StreamState(row["stream_id"], row["ack_till"], row["highest"], Gaps())
+            for row in rows
+        }
 
     def transaction(self) -> AbstractAsyncContextManager[LedgerTransaction]:
         """See ports.Ledger."""

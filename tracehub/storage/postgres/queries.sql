@@ -66,6 +66,43 @@ returning a.stream_id,
           isempty(missing_ranges(a.received, a.lost, c.in_flight,
                                  greatest(upper(a.received + a.lost) - 1, c.highest_in_flight, 0))) as whole;
 
+-- name: store_whole
+-- A small store in one statement: streams of which every incoming number is new, and which are whole with them.
+-- Rows are locked in ascending order like everywhere else; the update follows a row that changed meanwhile.
+with incoming as (
+    select * from unnest($1::bigint[], $2::text[]::int8multirange[], $3::text[]::int8multirange[], $4::bigint[])
+        as c(stream_id, fresh, in_flight, highest_in_flight)),
+locked as materialized (
+    select a.stream_id, c.fresh, c.in_flight, c.highest_in_flight
+    from ack_state a join incoming c using (stream_id)
+    where a.open_replays = 0 and not a.received && c.fresh and not a.lost && c.fresh
+      and isempty(missing_ranges(a.received + c.fresh, a.lost, c.in_flight,
+                                 greatest(upper(a.received + a.lost + c.fresh) - 1, c.highest_in_flight)))
+    order by a.stream_id
+    for update of a),
+added as (
+    update ack_state a set received = a.received + c.fresh, updated_at = clock_timestamp()
+    from locked c where a.stream_id = c.stream_id
+    returning a.stream_id, ack_till(a.received, a.lost) as ack_till,
+              greatest(upper(a.received + a.lost) - 1, c.highest_in_flight, 0) as highest),
+stored as (
+    insert into logs (stream_id, created_at, tenant_id, door, service, batch_id, seq, ts, id, severity, level, message,
+                      trace_id, request_id, span_id, user_id, category, source, host, environment, user_agent, release,
+                      app_id, attrs)
+    select stream_id, 'epoch'::timestamptz + r.created_ms * interval '1 millisecond', r.tenant_id, r.door, r.service,
+           r.batch_id, r.seq, 'epoch'::timestamptz + r.ts_ms * interval '1 millisecond', r.id, r.severity, r.level,
+           r.message, r.trace_id, r.request_id, r.span_id, r.user_id, r.category, r.source, r.host, r.environment,
+           r.user_agent, r.release, r.app_id, r.attrs
+    from unnest($5::bigint[], $6::bigint[], $7::text[]::uuid[], $8::text[], $9::text[], $10::text[], $11::bigint[],
+                $12::bigint[], $13::text[]::uuid[], $14::smallint[], $15::text[], $16::text[], $17::text[], $18::text[],
+                $19::text[], $20::text[], $21::text[], $22::text[], $23::text[], $24::text[], $25::text[], $26::text[],
+                $27::text[], $28::text[]::jsonb[])
+         as r(stream_id, created_ms, tenant_id, door, service, batch_id, seq, ts_ms, id, severity, level, message,
+              trace_id, request_id, span_id, user_id, category, source, host, environment, user_agent, release,
+              app_id, attrs)
+    join added using (stream_id))
+select stream_id, ack_till, highest from added;
+
 -- name: missing
 -- The gaps of a stream: the first of them, and how many numbers they hold in all.
 with gaps as (

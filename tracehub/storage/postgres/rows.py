@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import lru_cache
 from struct import Struct
 
-from tracehub.protocol.messages import Request, StreamKey
+from tracehub.protocol.messages import Request, StreamKey, entry_id
 
 # Constant within a request first: they become one piece of bytes.
 COLUMNS = (
@@ -101,6 +101,24 @@ def encode_request(request: Request, stream_id: int, created_ms: int) -> list[by
         )
         low += 1
     return rows
+
+
+def columns(
+    requests: Sequence[Request], streams: Mapping[StreamKey, int], created_ms: int
+) -> list[list[object]]:
+    """The same rows by column, in the order of COLUMNS, times in Unix milliseconds: for a statement that takes
+    few of them."""
+    rows = [
+        (
+            streams[q.stream], created_ms, q.stream.tenant_id, q.door, q.service, q.batch_id,
+            e.seq, e.ts_ms, entry_id(q.id_base, index).hex(), e.severity,
+            e.level, e.message, e.trace_id, e.request_id, e.span_id, e.user_id, e.category, e.source, e.host,
+            e.environment, e.user_agent, e.release, e.app_id, e.attrs and e.attrs.decode(),
+        )
+        for q in requests
+        for index, e in enumerate(q.entries)
+    ]  # fmt: skip
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 class EncodedRows:
