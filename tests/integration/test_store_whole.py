@@ -12,6 +12,7 @@ import pytest
 from tests.making import NOW_MS, request, stream
 from tracehub.pipeline import store as pipeline_store
 from tracehub.pipeline.store import Moment, seen, store
+from tracehub.protocol.errors import Transient
 from tracehub.storage.postgres.connect import open_pool
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.verify import verify
@@ -110,3 +111,18 @@ async def _until_somebody_waits(pool: asyncpg.Pool) -> None:
         return bool(await pool.fetchval("select count(*) from pg_locks where not granted"))
 
     await eventually(waits)
+
+
+async def test_partition_that_somebody_dropped_is_made_again(database: str) -> None:
+    """What is remembered of partitions is forgotten, also by the one step; the next try stores."""
+    async with open_pool(database, "test") as pool:
+        ledger = PostgresLedger(pool)
+        await store(ledger, [request([1], STREAMS[0])], MOMENT)
+        for row in await pool.fetch(
+            "select inhrelid::regclass::text as name from pg_inherits where inhparent = 'logs'::regclass"
+        ):
+            await pool.execute(f"drop table {row['name']}")
+        with pytest.raises(Transient):
+            await store(ledger, [request([2], STREAMS[0])], MOMENT)
+        done = await store(ledger, [request([2], STREAMS[0])], MOMENT)
+        assert (done.outcomes[0].accepted, done.outcomes[0].ack_till) == (1, 2)

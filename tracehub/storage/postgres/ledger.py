@@ -113,16 +113,13 @@ class PostgresLedger:
             fresh[streams[q.stream]] = union(fresh[streams[q.stream]], q.ranges)
         flying = [in_flight.get(stream_id, EMPTY) for stream_id in fresh]
         names = {streams[q.stream]: q.stream for q in requests}
-        with translated():
-            async with self._pool.acquire() as connection:
-                pid = connection.get_server_pid()
-                async with self._watch.watching(self._pool, pid) if self._watch else _nothing():
-                    rows = await connection.fetch(
-                        SQL.store_whole,
-                        list(fresh), [to_text(numbers) for numbers in fresh.values()],
-                        [to_text(numbers) for numbers in flying], [highest(numbers) for numbers in flying],
-                        *columns(requests, streams, now_ms),
-                    )  # fmt: skip
+        async with self._remembering(), self._watched() as connection:
+            rows = await connection.fetch(
+                SQL.store_whole,
+                list(fresh), [to_text(numbers) for numbers in fresh.values()],
+                [to_text(numbers) for numbers in flying], [highest(numbers) for numbers in flying],
+                *columns(requests, streams, now_ms),
+            )  # fmt: skip
         return {
             names[row["stream_id"]]: StreamState(row["stream_id"], row["ack_till"], row["highest"], Gaps())
             for row in rows
@@ -134,21 +131,31 @@ class PostgresLedger:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[LedgerTransaction]:
+        async with self._remembering(), self._changing() as connection:
+            yield PostgresTransaction(connection, self._gap_grace_ms)
+
+    @asynccontextmanager
+    async def _remembering(self) -> AsyncIterator[None]:
+        """Until something shows that what is remembered of partitions is no longer true."""
         try:
-            async with self._changing() as connection:
-                yield PostgresTransaction(connection, self._gap_grace_ms)
+            yield
         except PartitionGone:
             self._partitions.forget()
             raise
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
-        """A transaction that may come to wait for another worker's locks, and is watched while it does."""
+        """A transaction that may come to wait for another worker's locks."""
+        async with self._watched() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+        """A connection that is watched, so that no worker that is only stopped holds it up."""
         with translated():
             async with self._pool.acquire() as connection:
                 pid = connection.get_server_pid()
-                watch = self._watch.watching(self._pool, pid) if self._watch else _nothing()
-                async with watch, connection.transaction():
+                async with self._watch.watching(self._pool, pid) if self._watch else _nothing():
                     yield connection
 
     def forget(self) -> None:
