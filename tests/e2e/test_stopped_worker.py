@@ -132,12 +132,18 @@ async def wakes_cleanly(stack: Stack, load: Load, stopped: Stopped) -> None:
 
 @pytest.mark.timeout(120)
 async def test_stopped_inside_copy(stack: Stack, rng: random.Random) -> None:
+    """More entries than one statement takes, in a month of their own, so that only they come to the gate."""
+    entries = [{"seq": n, "message": f"message {n}", "ts": "2019-06-01T00:00:00Z"} for n in range(1, 301)]
     async with Load(stack, rng) as load:
-        stopped = await stop_inside(stack, "lock table logs in share mode", "copy%")
+        await post(stack, {"service": "first", "batch": entries[:1]})  # makes the partition
+        await eventually(lambda: is_acknowledged(stack, "first", 1), 30)
+        bulk = {"service": "bulk", "batch": entries}
+        stopped = await stop_inside(stack, "lock table logs_2019_06 in share mode", "copy%", bulk)
         async with connected(stack) as look:
             assert (await look.fetchrow(HOLDING, stopped.backend))["ledger"]
         await is_found_behind_a_bystander(stack, stopped)
         await goes_on_without(stack, load, stopped)
+        await eventually(lambda: is_acknowledged(stack, "bulk", 300), 10)
         await wakes_cleanly(stack, load, stopped)
         await load.settle()
 
@@ -165,6 +171,10 @@ async def post(stack: Stack, body: dict[str, object]) -> None:
     async with httpx.AsyncClient(base_url=stack.http, trust_env=False) as client:
         answer = await client.post("/ingest", params={"acks": "queued"}, json=body)
     assert answer.status_code == 202
+
+
+async def is_acknowledged(stack: Stack, service: str, till: int) -> bool:
+    return await ack_till(stack, service) == till
 
 
 async def ack_till(stack: Stack, service: str) -> int:
