@@ -5,12 +5,14 @@ Marks are read before the ledger, never after. A service whose first batch still
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from starlette.requests import Request
 
 from apps.backend.context import Context, mended, tenant_of
 from tracehub.protocol.errors import InvalidField, UnknownService
 from tracehub.protocol.limits import EPOCH_MAX
-from tracehub.protocol.messages import StreamKey
+from tracehub.protocol.messages import Mark, StreamKey
 from tracehub.protocol.ranges import EMPTY, Ranges
 from tracehub.storage.ports import in_flight_by_stream
 
@@ -35,10 +37,13 @@ async def asked_stream(ctx: Context, request: Request) -> tuple[StreamKey, Range
     if not epochs or (text and int(text) not in epochs):
         raise UnknownService
     stream = StreamKey(tenant_id, service, int(text) if text else epochs[-1])
-    return stream, in_flight_by_stream(marks, {stream: 0}).get(0, EMPTY)
+    return stream, _marked(marks, stream)
 
 
 async def in_flight(ctx: Context, stream: StreamKey) -> Ranges:
     """What waits or runs of a stream."""
-    marks = (await ctx.queue.marks()).values()
+    return _marked((await ctx.queue.marks()).values(), stream)
+
+
+def _marked(marks: Iterable[Mark], stream: StreamKey) -> Ranges:
     return in_flight_by_stream(marks, {stream: 0}).get(0, EMPTY)

@@ -29,6 +29,7 @@ from tracehub.storage.ports import (
     LedgerTransaction,
     Locked,
     in_flight_by_stream,
+    numbers_by_stream,
 )
 
 DAY_MS = 24 * 3600 * 1000
@@ -130,10 +131,12 @@ def _plain(requests: Sequence[Request]) -> list[Request]:
     return [q for q in requests if q.stream not in special]
 
 
-async def _prepare(ledger: Ledger, requests: Sequence[Request]) -> Mapping[StreamKey, int]:
+async def _prepare(
+    ledger: Ledger, requests: Sequence[Request], *, dead: bool = False
+) -> Mapping[StreamKey, int]:
     """Partitions and ledger rows, made before anything is locked. Raises PartitionsPending."""
     times = {e.ts_ms // DAY_MS: e.ts_ms for q in requests for e in q.entries}
-    if not await ledger.ensure_partitions(list(times.values()), PARTITIONS_PER_JOB_MAX):
+    if not dead and not await ledger.ensure_partitions(list(times.values()), PARTITIONS_PER_JOB_MAX):
         raise PartitionsPending
     return await ledger.resolve([q.stream for q in requests])
 
@@ -193,16 +196,10 @@ def _joined(parts: Sequence[Outcome]) -> Outcome:
 async def _store_once(
     ledger: Ledger, requests: Sequence[Request], moment: Moment, *, careful: bool = False, dead: str = ""
 ) -> Stored:
-    times = {e.ts_ms // DAY_MS: e.ts_ms for request in requests for e in request.entries}
-    if not dead and not await ledger.ensure_partitions(list(times.values()), PARTITIONS_PER_JOB_MAX):
-        raise PartitionsPending
-    streams = await ledger.resolve([request.stream for request in requests])
+    streams = await _prepare(ledger, requests, dead=bool(dead))
     taken = [request for request in requests if request.stream in streams]
     rows = ledger.encode([] if dead else taken, streams, moment.now_ms)
-    incoming: dict[int, Ranges] = {}
-    for request in taken:
-        stream_id = streams[request.stream]
-        incoming[stream_id] = r.union(incoming.get(stream_id, EMPTY), request.ranges)
+    incoming = numbers_by_stream(taken, streams)
     refused = {id(request): "overloaded" for request in requests if request.stream not in streams}
     done = Stored()
     async with ledger.transaction() as tx:

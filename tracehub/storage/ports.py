@@ -228,3 +228,11 @@ def in_flight_by_stream(marks: Iterable[Mark], streams: Mapping[StreamKey, int])
             if stream_id is not None:
                 found.setdefault(stream_id, []).append(marked.ranges)
     return {stream_id: union(*parts) for stream_id, parts in found.items()}
+
+
+def numbers_by_stream(requests: Iterable[Request], streams: Mapping[StreamKey, int]) -> dict[int, Ranges]:
+    """The numbers that requests bring to each stream."""
+    found: dict[int, list[Ranges]] = {}
+    for request in requests:
+        found.setdefault(streams[request.stream], []).append(request.ranges)
+    return {stream_id: union(*parts) for stream_id, parts in found.items()}

@@ -22,6 +22,7 @@ from apps.backend.context import (
     tenant_of,
 )
 from apps.backend.errors import JSON
+from apps.backend.streams import in_flight
 from tracehub.pipeline.proof import prove
 from tracehub.protocol.errors import Conflict, InvalidField, NotFound, Unavailable, UnknownService
 from tracehub.protocol.lenient import load_json
@@ -29,7 +30,6 @@ from tracehub.protocol.limits import EPOCH_MAX, REPLAY_RANGE_MAX, SEQ_MAX
 from tracehub.protocol.logentry import iso, log_entry
 from tracehub.protocol.messages import Request as StoreRequest
 from tracehub.protocol.messages import StreamKey, decode_entry
-from tracehub.storage.ports import in_flight_by_stream
 
 PAGE_DEFAULT, PAGE_MAX, OFFSET_MAX = 100, 1_000, 1_000_000
 REPLAY_STATUSES = ("pending", "running", "completed", "lost")
@@ -107,10 +107,9 @@ async def abandon_replay(request: Request) -> Response:
     if row["status"] in ("completed", "lost"):
         raise Conflict("this replay is finished")
     stream = StreamKey(str(row["tenant_id"]), row["service"], row["epoch"])
-    marks = (await ctx.queue.marks()).values()
-    in_flight = in_flight_by_stream(marks, {stream: row["stream_id"]}).get(row["stream_id"], ())
+    flying = await in_flight(ctx, stream)
     count, completed = await ctx.ledger.sign_off(
-        row["stream_id"], ((row["from_seq"], row["to_seq"]),), in_flight, reason="operator", by="operator"
+        row["stream_id"], ((row["from_seq"], row["to_seq"]),), flying, reason="operator", by="operator"
     )
     for done in completed:
         await ctx.queue.publish(

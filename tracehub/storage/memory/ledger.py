@@ -27,6 +27,7 @@ from tracehub.storage.ports import (
     ReplayTask,
     Rows,
     StoredRow,
+    numbers_by_stream,
 )
 
 Pause = Callable[[], Awaitable[None]]
@@ -122,9 +123,7 @@ class MemoryLedger:
         now_ms: int,
     ) -> Mapping[StreamKey, StreamState]:
         """See ports.Ledger."""
-        fresh: dict[int, Ranges] = {}
-        for q in requests:
-            fresh[streams[q.stream]] = r.union(fresh.get(streams[q.stream], EMPTY), q.ranges)
+        fresh = numbers_by_stream(requests, streams)
         names = {streams[q.stream]: q.stream for q in requests}
         async with self.transaction() as tx:
             locked = await tx.lock(fresh)

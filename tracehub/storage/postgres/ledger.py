@@ -16,8 +16,15 @@ import asyncpg
 
 from tracehub.protocol.ack import Gaps, StreamState
 from tracehub.protocol.messages import Request, StreamKey
-from tracehub.protocol.ranges import EMPTY, Ranges, highest, union
-from tracehub.storage.ports import CompletedReplay, LedgerTransaction, ReplayTask, Rows, StoredRow
+from tracehub.protocol.ranges import EMPTY, Ranges, highest
+from tracehub.storage.ports import (
+    CompletedReplay,
+    LedgerTransaction,
+    ReplayTask,
+    Rows,
+    StoredRow,
+    numbers_by_stream,
+)
 from tracehub.storage.postgres.failures import PartitionGone, translated
 from tracehub.storage.postgres.multirange import from_text, to_text
 from tracehub.storage.postgres.partitions import Partitions
@@ -108,9 +115,7 @@ class PostgresLedger:
         now_ms: int,
     ) -> Mapping[StreamKey, StreamState]:
         """See ports.Ledger."""
-        fresh = {streams[q.stream]: EMPTY for q in requests}
-        for q in requests:
-            fresh[streams[q.stream]] = union(fresh[streams[q.stream]], q.ranges)
+        fresh = numbers_by_stream(requests, streams)
         flying = [in_flight.get(stream_id, EMPTY) for stream_id in fresh]
         names = {streams[q.stream]: q.stream for q in requests}
         async with self._remembering(), self._watched() as connection:
