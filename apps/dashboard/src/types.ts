@@ -98,7 +98,14 @@ export interface Replay {
   from: number;
   to: number;
   status: ReplayStatus;
-  [more: string]: unknown;
+  requestedBy: "gap" | "manual";
+  attempts: number;
+  found: number;
+  inserted: number;
+  createdAt: string;
+  completedAt: string | null;
+  latencyMs: number | null;
+  error: string | null;
 }
 
 export interface LogEntry {

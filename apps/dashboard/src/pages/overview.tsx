@@ -2,6 +2,7 @@ import { useState } from "react";
 import { count, millis, percent, rate } from "../format";
 import { faults, series, snapshot } from "../live";
 import { Chart } from "../parts/chart";
+import { Figure } from "../parts/figure";
 import { Panel, Segmented } from "../parts/panel";
 import { ProofLine } from "../parts/proof";
 import { Empty, Loading } from "../parts/states";
@@ -19,18 +20,6 @@ export function Overview() {
       <h1>Overview</h1>
       <ProofLine />
       {now ? <Present now={now} /> : <Loading what="the present" />}
-    </div>
-  );
-}
-
-function Figure({ name, value, more }: { name: string; value: string; more?: string }) {
-  return (
-    <div className="figure">
-      <dt>{name}</dt>
-      <dd>
-        {value}
-        {more && <small>{more}</small>}
-      </dd>
     </div>
   );
 }

@@ -3,6 +3,7 @@ import { ask, type Refusal, useAsked } from "../api";
 import { clock, count, duration } from "../format";
 import { events, series, snapshot } from "../live";
 import { Chart } from "../parts/chart";
+import { Figure } from "../parts/figure";
 import { JsonTree } from "../parts/json";
 import { Panel, Segmented } from "../parts/panel";
 import { Empty, Loading, When } from "../parts/states";
@@ -46,31 +47,15 @@ export function QueuePage() {
                   ["Replays and batches again", now.queue.retry, "queue:retry"],
                 ] as const
               ).map(([name, depth, more]) => (
-                <div className="figure" key={name}>
-                  <dt>{name}</dt>
-                  <dd>
-                    {count(depth.depth)}
-                    <small>
-                      entries in {more}
-                      {depth.oldestMs > 0 && <>, the oldest for {duration(depth.oldestMs)}</>}
-                    </small>
-                  </dd>
-                </div>
+                <Figure
+                  key={name}
+                  name={name}
+                  value={count(depth.depth)}
+                  more={`entries in ${more}${depth.oldestMs > 0 ? `, the oldest for ${duration(depth.oldestMs)}` : ""}`}
+                />
               ))}
-              <div className="figure">
-                <dt>In flight</dt>
-                <dd>
-                  {count(now.totals.inFlight)}
-                  <small>taken in, not yet committed</small>
-                </dd>
-              </div>
-              <div className="figure">
-                <dt>Dead letters</dt>
-                <dd>
-                  {count(now.queue.dead)}
-                  <small>set aside, see below</small>
-                </dd>
-              </div>
+              <Figure name="In flight" value={count(now.totals.inFlight)} more="taken in, not yet committed" />
+              <Figure name="Dead letters" value={count(now.queue.dead)} more="set aside, see below" />
             </dl>
           </div>
           <Depths />
@@ -105,7 +90,7 @@ function Depths() {
         fromS={last - WINDOWS[span]}
         toS={last}
         format={count}
-        markers={marks.map((e) => ({ at: e.at / 1000, text: e.text }))}
+        markers={marks.map((e) => ({ at: e.at / 1000 }))}
         lines={[
           { label: "queue:logs", values: logs, color: "--series-1" },
           { label: "queue:retry", values: retry, color: "--series-2", dash: [6, 3] },

@@ -4,32 +4,16 @@ import { ask, Refusal, useAsked } from "../api";
 import { clock, count, millis, range } from "../format";
 import { Panel, Segmented } from "../parts/panel";
 import { Empty, When } from "../parts/states";
+import { Table } from "../parts/table";
 import { snapshot } from "../live";
 import { useStore } from "../store";
-import type { ReplayStatus } from "../types";
-
-interface Row {
-  id: number;
-  service: string;
-  epoch: number;
-  from: number;
-  to: number;
-  status: ReplayStatus;
-  requestedBy: "gap" | "manual";
-  attempts: number;
-  found: number;
-  inserted: number;
-  createdAt: string;
-  completedAt: string | null;
-  latencyMs: number | null;
-  error: string | null;
-}
+import type { Replay, ReplayStatus } from "../types";
 
 interface Rows {
   total: number;
   limit: number;
   offset: number;
-  replays: Row[];
+  replays: Replay[];
 }
 
 const STATUSES = [["", "All"], ["pending", "Pending"], ["running", "Running"], ["completed", "Completed"], ["lost", "Lost"]] as const;
@@ -71,7 +55,7 @@ export function ReplayPage() {
       <Ask service={service} done={asked.again} />
       <div className="panel">
         <When asked={asked} what="the replays">
-          {(rows) => <Table rows={rows} changed={asked.again} page={(at) => put("offset", at ? String(at) : "")} filtered={Boolean(status || service)} />}
+          {(rows) => <Replays rows={rows} changed={asked.again} page={(at) => put("offset", at ? String(at) : "")} filtered={Boolean(status || service)} />}
         </When>
       </div>
     </div>
@@ -120,7 +104,7 @@ function Ask({ service, done }: { service: string; done: () => void }) {
   );
 }
 
-function Table({ rows, changed, page, filtered }: { rows: Rows; changed: () => void; page: (offset: number) => void; filtered: boolean }) {
+function Replays({ rows, changed, page, filtered }: { rows: Rows; changed: () => void; page: (offset: number) => void; filtered: boolean }) {
   if (rows.replays.length === 0)
     return (
       <Empty>
@@ -129,46 +113,25 @@ function Table({ rows, changed, page, filtered }: { rows: Rows; changed: () => v
     );
   return (
     <>
-      <div className="scroll">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Id</th>
-              <th scope="col">Service</th>
-              <th scope="col" className="n">Range</th>
-              <th scope="col">Status</th>
-              <th scope="col">By</th>
-              <th scope="col" className="n">Attempts</th>
-              <th scope="col" className="n">Stored</th>
-              <th scope="col" className="n">Took</th>
-              <th scope="col" className="n">Since</th>
-              <th scope="col">Says</th>
-              <th scope="col">
-                <span className="visually-hidden">Decision</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {rows.replays.map((row) => (
-              <tr key={row.id}>
-                <td>{row.id}</td>
-                <td>{row.service}</td>
-                <td className="n">{range([row.from, row.to])}</td>
-                <td>
-                  <span className={`signal ${SIGNAL[row.status]}`}>{row.status}</span>
-                </td>
-                <td>{row.requestedBy === "gap" ? "a gap" : "hand"}</td>
-                <td className="n">{count(row.attempts)}</td>
-                <td className="n">{count(row.inserted)}</td>
-                <td className="n">{millis(row.latencyMs)}</td>
-                <td className="n">{clock(row.createdAt)}</td>
-                <td className="soft">{row.error ?? ""}</td>
-                <td>{(row.status === "pending" || row.status === "running") && <SignOff row={row} changed={changed} />}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table columns={["Id", "Service", ["Range"], "Status", "By", ["Attempts"], ["Stored"], ["Took"], ["Since"], "Says", "Decision"]}>
+        {rows.replays.map((row) => (
+          <tr key={row.id}>
+            <td>{row.id}</td>
+            <td>{row.service}</td>
+            <td className="n">{range([row.from, row.to])}</td>
+            <td>
+              <span className={`signal ${SIGNAL[row.status]}`}>{row.status}</span>
+            </td>
+            <td>{row.requestedBy === "gap" ? "a gap" : "hand"}</td>
+            <td className="n">{count(row.attempts)}</td>
+            <td className="n">{count(row.inserted)}</td>
+            <td className="n">{millis(row.latencyMs)}</td>
+            <td className="n">{clock(row.createdAt)}</td>
+            <td className="soft">{row.error ?? ""}</td>
+            <td>{(row.status === "pending" || row.status === "running") && <SignOff row={row} changed={changed} />}</td>
+          </tr>
+        ))}
+      </Table>
       {rows.total > rows.replays.length && (
         <p className="inline">
           <button type="button" disabled={rows.offset === 0} onClick={() => page(Math.max(0, rows.offset - PAGE))}>
@@ -186,7 +149,7 @@ function Table({ rows, changed, page, filtered }: { rows: Rows; changed: () => v
   );
 }
 
-function SignOff({ row, changed }: { row: Row; changed: () => void }) {
+function SignOff({ row, changed }: { row: Replay; changed: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [error, setError] = useState("");
   const sign = async () => {

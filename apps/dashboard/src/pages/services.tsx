@@ -2,6 +2,7 @@ import { useMemo, useState } from "react";
 import { Link } from "wouter";
 import { useAsked } from "../api";
 import { clock, count, duration, percent, rate } from "../format";
+import { Figure } from "../parts/figure";
 import { Panel } from "../parts/panel";
 import { ProofLine } from "../parts/proof";
 import { Empty, When } from "../parts/states";
@@ -90,13 +91,7 @@ function Present({ service: s }: { service: Service }) {
         </p>
         <dl className="figures">
           {facts.map(([name, value, more]) => (
-            <div className="figure" key={name}>
-              <dt>{name}</dt>
-              <dd>
-                {value}
-                {more && <small>{more}</small>}
-              </dd>
-            </div>
+            <Figure key={name} name={name} value={value} more={more} />
           ))}
         </dl>
       </div>

@@ -15,7 +15,6 @@ export interface Line {
 
 export interface Marker {
   at: number; // Unix seconds
-  text: string;
 }
 
 const HEIGHT = 190;

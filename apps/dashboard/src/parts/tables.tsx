@@ -4,6 +4,7 @@ import { Link } from "wouter";
 import { clock, count, duration, percent, rate } from "../format";
 import type { Service, ServiceState, Worker } from "../types";
 import { Empty } from "./states";
+import { Table } from "./table";
 
 const STATE: Record<ServiceState, [string, string]> = {
   ok: ["good", "whole"],
@@ -28,44 +29,26 @@ export function ServicesTable({ services }: { services: Service[] }) {
       </Empty>
     );
   return (
-    <div className="scroll">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Service</th>
-            <th scope="col">State</th>
-            <th scope="col" className="n">Stored /s</th>
-            <th scope="col" className="n">Errors</th>
-            <th scope="col" className="n">Acknowledged till</th>
-            <th scope="col" className="n">Highest seen</th>
-            <th scope="col" className="n">Missing</th>
-            <th scope="col" className="n">Lost</th>
-            <th scope="col" className="n">Lag</th>
-            <th scope="col" className="n">Last seen</th>
-          </tr>
-        </thead>
-        <tbody>
-          {services.map((s) => (
-            <tr key={`${s.service} ${s.epoch}`}>
-              <td>
-                <Link href={`/services/${encodeURIComponent(s.service)}`}>{s.service}</Link>
-              </td>
-              <td>
-                <StateSignal state={s.state} />
-              </td>
-              <td className="n">{rate(s.eps)}</td>
-              <td className="n">{percent(s.errorRate)}</td>
-              <td className="n">{count(s.ackTill)}</td>
-              <td className="n">{count(s.highestSeen)}</td>
-              <td className="n">{s.missingCount ? <b className="level-warn">{count(s.missingCount)}</b> : 0}</td>
-              <td className="n">{count(s.lostCount)}</td>
-              <td className="n">{s.lagMs ? duration(s.lagMs) : "–"}</td>
-              <td className="n">{clock(s.lastSeen)}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table columns={["Service", "State", ["Stored /s"], ["Errors"], ["Acknowledged till"], ["Highest seen"], ["Missing"], ["Lost"], ["Lag"], ["Last seen"]]}>
+      {services.map((s) => (
+        <tr key={`${s.service} ${s.epoch}`}>
+          <td>
+            <Link href={`/services/${encodeURIComponent(s.service)}`}>{s.service}</Link>
+          </td>
+          <td>
+            <StateSignal state={s.state} />
+          </td>
+          <td className="n">{rate(s.eps)}</td>
+          <td className="n">{percent(s.errorRate)}</td>
+          <td className="n">{count(s.ackTill)}</td>
+          <td className="n">{count(s.highestSeen)}</td>
+          <td className="n">{s.missingCount ? <b className="level-warn">{count(s.missingCount)}</b> : 0}</td>
+          <td className="n">{count(s.lostCount)}</td>
+          <td className="n">{s.lagMs ? duration(s.lagMs) : "–"}</td>
+          <td className="n">{clock(s.lastSeen)}</td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 
@@ -80,29 +63,17 @@ export function WorkersTable({ workers }: { workers: Worker[] }) {
       </Empty>
     );
   return (
-    <div className="scroll">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Worker</th>
-            <th scope="col">State</th>
-            <th scope="col" className="n">Jobs done</th>
-            <th scope="col" className="n">Last heartbeat</th>
-          </tr>
-        </thead>
-        <tbody>
-          {workers.map((w) => (
-            <tr key={w.id}>
-              <td>{w.id}</td>
-              <td>
-                <span className={`signal ${WORKER[w.status]}`}>{w.status}</span>
-              </td>
-              <td className="n">{count(w.jobsDone)}</td>
-              <td className="n">{clock(w.lastHeartbeat)}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table columns={["Worker", "State", ["Jobs done"], ["Last heartbeat"]]}>
+      {workers.map((w) => (
+        <tr key={w.id}>
+          <td>{w.id}</td>
+          <td>
+            <span className={`signal ${WORKER[w.status]}`}>{w.status}</span>
+          </td>
+          <td className="n">{count(w.jobsDone)}</td>
+          <td className="n">{clock(w.lastHeartbeat)}</td>
+        </tr>
+      ))}
+    </Table>
   );
 }
