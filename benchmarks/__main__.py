@@ -22,7 +22,7 @@ from benchmarks.figures import Figure, machine, ratio, write
 from benchmarks.stack import Stack, bare, stack
 from tracehub.storage.postgres.verify import verify
 
-GENERATOR = "benchmarks/load.py: asyncio + uvloop, raw HTTP/1.1, bodies made before the clock starts"
+GENERATOR = "benchmarks/load.py: uvloop protocols, raw HTTP/1.1, bodies made before the clock starts"
 CONNECTIONS = 16
 SINGLE_CONNECTIONS = 64
 
@@ -203,7 +203,8 @@ def main() -> None:
     rows, pairs = (30_000, 2) if options.quick else (120_000, 5)
     pairs = options.pairs or pairs
     about = machine()
-    print(f"commit {about['commit']}, {about['cores']} cores, {about['cpu']}\ngenerator: {GENERATOR}")
+    print(f"commit {about['commit']}, {about['cores']} cores, {about['cpu']}, Python {about['python']}")
+    print(f"generator: {GENERATOR}")
     document: dict[str, Any] = {"machine": about, "generator": GENERATOR, "rows": rows, "figures": {}}
     print("two workers, as shipped")
     with stack(2) as running:

@@ -56,7 +56,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "cpu": model,
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} ({platform.python_compiler()})",
     }
 
 
