@@ -78,7 +78,9 @@ async def run(settings: Settings) -> None:
         committer, ledger, queue, RedisBuffers(buffers_redis), publisher, settings.gap_grace_ms,
         settings.gap_ranges_max,
     )  # fmt: skip
-    logs_worker, retry_worker = _queue_workers(redis, parts, worker_id, settings.job_lease_s)
+    logs_worker, retry_worker = _queue_workers(
+        redis, parts, worker_id, name=f"{worker_id}.{incarnation}", lease_s=settings.job_lease_s
+    )
 
     def describe() -> WorkerRecord:
         status = "busy" if committer.busy else "idle"
@@ -98,8 +100,8 @@ async def run(settings: Settings) -> None:
             listen(
                 ears,
                 {
-                    keys.wake(keys.QUEUE_LOGS): lambda _: logs_worker.wake(),
-                    keys.wake(keys.QUEUE_RETRY): lambda _: retry_worker.wake(),
+                    **logs_worker.channels(),
+                    **retry_worker.channels(),
                     keys.WORKER_CONTROL_CHANNEL: lambda m: crash_on_demand(
                         m, worker_id, lambda: committer.busy
                     ),
@@ -131,7 +133,7 @@ DRAIN_S = 20.0
 
 
 def _queue_workers(
-    redis: Redis, parts: Parts, worker_id: str, lease_s: int
+    redis: Redis, parts: Parts, worker_id: str, *, name: str, lease_s: int
 ) -> tuple[QueueWorker, QueueWorker]:
     context = {"parts": parts}
     functions = {STORE: store_job, REPLAY: replay_job}
@@ -143,6 +145,7 @@ def _queue_workers(
     logs_worker = QueueWorker(
         keys.QUEUE_LOGS,
         functions,
+        name=name,
         connections=redis.connection_pool,
         context=context,
         health_key=keys.health(worker_id, keys.QUEUE_LOGS),
@@ -151,6 +154,7 @@ def _queue_workers(
     retry_worker = QueueWorker(
         keys.QUEUE_RETRY,
         functions,
+        name=name,
         connections=redis.connection_pool,
         context=context,
         health_key=keys.health(worker_id, keys.QUEUE_RETRY),

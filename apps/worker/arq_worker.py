@@ -4,8 +4,9 @@ What is different from arq as it comes, and why (measured in docs/performance.md
 1. A lease of a few seconds, renewed while the job runs: a dead worker's jobs free themselves.
 2. One script finds and leases what is free, and brings it along; a slot cannot leak when Redis goes away in
    between.
-3. It looks when it is woken, and every POLL_S; nothing is polled at speed. Who has work lets go first who has
-   none, and who has none takes one job at a time: else one worker takes all and the other looks on.
+3. It looks when it is woken, when its jobs have ended, and every POLL_S; nothing is polled at speed. One worker is
+   woken for a job (scripts.py). Who has work lets go first who has none, and who has none takes one job at a
+   time: else one worker takes all and the other looks on.
 4. A job ends in one step: by itself, together with what it has to say (it returns True), or here. arq's own
    way, five commands around every job, is left to its crons.
 5. A Redis that restarts costs a pause, never the worker.
@@ -38,6 +39,7 @@ JOBS_MAX = 8
 READ_LIMIT = 64
 POLL_S = 0.5
 YIELD_S = 0.002
+PATIENCE_S = 0.02
 JOB_TIMEOUT_S = 120
 
 # Gets arq's ctx and the job's body; True when it has taken its job out of the queue.
@@ -45,13 +47,17 @@ Function: TypeAlias = Callable[[dict[str, Any], bytes], Coroutine[Any, Any, bool
 
 
 class QueueWorker(Worker):
-    """One queue's worker. `run_until_stopped` works until `stop` is called, then lets running jobs end."""
+    """One queue's worker. `run_until_stopped` works until `stop` is called, then lets running jobs end.
+
+    `name` is unique among the workers of the queue. Somebody must listen to `channels` for it.
+    """
 
     def __init__(
         self,
         queue: str,
         functions: Mapping[str, Function],
         *,
+        name: str,
         connections: ConnectionPool,
         context: dict[str, Any],
         health_key: str,
@@ -77,15 +83,35 @@ class QueueWorker(Worker):
             log_results=False,
         )
         self._by_name = functions
+        self._name = name
         self._lease_ms = lease_s * 1000
         self._claim = pool.register_script(scripts.CLAIM)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._full = False  # the last look may have left something behind
         self._woken = asyncio.Event()
+        self._patience: asyncio.TimerHandle | None = None
         self._stopping = False
 
+    def channels(self) -> dict[str, Callable[[bytes], None]]:
+        """What to call for which message."""
+        return {
+            keys.wake(self.queue_name): lambda _: self.hear(),
+            keys.wake_one(self.queue_name, self._name): lambda _: self.wake(),
+        }
+
     def wake(self) -> None:
-        """Something was put into the queue."""
+        """Something was put into the queue, and it is for this worker."""
+        self._woken.set()
+
+    def hear(self) -> None:
+        """Something was put into the queue; who runs nothing leaves it to those who do, for a while."""
+        if self._running:
+            self._woken.set()
+        elif self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        self._patience = None
         self._woken.set()
 
     async def run_until_stopped(self) -> None:
@@ -105,6 +131,8 @@ class QueueWorker(Worker):
                 await asyncio.wait(self._running.values(), timeout=JOB_TIMEOUT_S)
         finally:
             beating.cancel()
+            with contextlib.suppress(RedisError):
+                await self.pool.zrem(keys.idle(self.queue_name), self._name)
 
     def stop(self) -> None:
         """Take no more jobs."""
@@ -123,9 +151,12 @@ class QueueWorker(Worker):
         if self._full:
             return
         claimed = await self._claim(
-            keys=[self.queue_name],
-            args=[keys.IN_PROGRESS_PREFIX, keys.JOB_PREFIX, now_ms(), self._lease_ms, free, READ_LIMIT],
-        )
+            keys=[self.queue_name, keys.idle(self.queue_name)],
+            args=[
+                keys.IN_PROGRESS_PREFIX, keys.JOB_PREFIX, now_ms(), self._lease_ms, free, READ_LIMIT,
+                "" if self._running else self._name,
+            ],
+        )  # fmt: skip
         self._full = len(claimed) == 3 * free
         for raw_id, score, body in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True):
             job_id = raw_id.decode()
@@ -139,7 +170,7 @@ class QueueWorker(Worker):
 
     def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
         del self._running[job_id]
-        if self._full:
+        if self._full or not self._running:
             self._woken.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             # Redis went away at the end of the job: its lease runs out, and it comes again.

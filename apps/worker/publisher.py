@@ -14,7 +14,7 @@ from tracehub.pipeline.store import Stored
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.limits import MISSING_NAMED_MAX
 from tracehub.protocol.logentry import log_entry
-from tracehub.protocol.messages import Request, StreamKey
+from tracehub.protocol.messages import Request, StreamKey, encode_shown
 from tracehub.protocol.ranges import first_numbers
 from tracehub.protocol.severity import ERROR
 from tracehub.storage.ports import CompletedReplay
@@ -59,7 +59,8 @@ class Publisher:
         data: dict[str, Any] = {"at": now_ms, "worker": self._worker_id, "stored": total, "streams": streams}
         data["duplicates"] = sum(o.duplicates for o in stored.outcomes)
         data["conflicts"] = sum(o.conflicts for o in stored.outcomes)
-        data["entries"] = self._sample(stored.fresh, total, now_ms)
+        sample = self._sample(stored.fresh, total, now_ms)
+        data["entries"] = encode_shown(sample)
         data["replays"] = [replay_completed(stream, completed) for stream, completed in stored.completed]
         return live_message("stored", data)
 

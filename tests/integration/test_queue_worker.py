@@ -38,6 +38,7 @@ async def working(redis_url: str, function: Function, name: str = "w") -> AsyncI
     worker = QueueWorker(
         QUEUE,
         {"work": function},
+        name=name,
         connections=connections.connection_pool,
         context={"name": name},
         health_key=f"health:{name}",
@@ -58,7 +59,7 @@ async def put(client: Redis, *names: str, body: bytes | None = None) -> None:
 
 async def left(client: Redis) -> set[str]:
     """Everything in Redis but signs of life."""
-    return {key.decode() for key in await client.keys("*") if not key.startswith(b"health:")}
+    return {key.decode() for key in await client.keys("*") if not key.startswith((b"health:", b"idle:"))}
 
 
 async def test_finished_job_leaves_nothing(client: Redis, redis_url: str) -> None:

@@ -118,7 +118,7 @@ def test_every_query_is_used_and_explained() -> None:
 
 
 REDIS_KEY = re.compile(
-    r"^(inflight|arq:|queue:|producer:|fault:|receipts:|wake:|told:|tries:|worker-alive|worker-control|flushed$)"
+    r"^(inflight|arq:|queue:|producer:|fault:|receipts:|wake:|idle:|told:|tries:|worker-alive|worker-control|flushed$)"
 )
 KEY_MODULES = {"tracehub/storage/redis/keys.py", "sdks/python/tracehub_sdk/keys.py"}
 

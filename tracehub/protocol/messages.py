@@ -126,6 +126,9 @@ decode_job = _job_decoder.decode
 decode_mark = _mark_decoder.decode
 decode_receipts = _receipts_decoder.decode
 decode_live = _live_decoder.decode
+# The shown entries of a `stored` message are bytes within it: a backend without viewers never reads them.
+encode_shown = _encoder.encode
+decode_shown = msgspec.msgpack.Decoder(list[dict[str, Any]]).decode
 decode_entry = _entry_decoder.decode
 
 

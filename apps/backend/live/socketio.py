@@ -17,7 +17,7 @@ import structlog
 
 from apps.backend.live.board import Board
 from apps.backend.live.snapshot import Snapshots, try_snapshot
-from tracehub.protocol.messages import LiveMessage
+from tracehub.protocol.messages import LiveMessage, decode_shown
 from tracehub.runtime.clock import Clock, monotonic_s
 from tracehub.storage.redis.keys import ZERO_TENANT
 
@@ -113,11 +113,10 @@ class Live:
                 name: stream[name] for name in ("service", "epoch", "ackTill", "missing", "missingCount")
             }
         await self._send_late_acks()
-        entries = data["entries"]
         second = self._clock() // 1000
         if second != self._second:
             self._second, self._left = second, self._live_max
-        shown = entries[: self._left] if self._left < len(entries) else entries
+        shown = decode_shown(data["entries"])[: self._left] if self._left > 0 else []
         self._left -= len(shown)
         self._snapshots.live["sent"] += len(shown)
         self._snapshots.live["skipped"] += int(data["stored"]) - len(shown)

@@ -45,8 +45,18 @@ def in_progress(job_id: str) -> str:
 
 
 def wake(queue: str) -> str:
-    """Channel that tells idle workers of a queue to look now."""
+    """Channel that tells all workers of a queue to look now."""
     return f"wake:{queue}"
+
+
+def wake_one(queue: str, name: str) -> str:
+    """Channel that tells one of them; the scripts make the same of `wake` and a name of `idle`."""
+    return f"{wake(queue)}:{name}"
+
+
+def idle(queue: str) -> str:
+    """Sorted set of workers of a queue that wait for work, by the time since when."""
+    return f"idle:{queue}"
 
 
 def receipts(backend_id: str) -> str:

@@ -20,6 +20,9 @@ from tracehub.storage.redis import keys, scripts
 from tracehub.storage.redis.failures import translated
 from tracehub.storage.redis.jobs import REPLAY, SCORE_HEAD_START_MS, STORE, pack
 
+# So little in flight is one worker's work: waking a second one costs more than it brings.
+TAKE_ALONG_ENTRIES_MAX = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Depth:
@@ -57,11 +60,11 @@ class RedisQueue:
             taken = await self._enqueue(
                 keys=[
                     keys.job_body(job_id), keys.QUEUE_LOGS, keys.inflight(job_id), keys.INFLIGHT_INDEX,
-                    keys.INFLIGHT_TOTALS,
+                    keys.INFLIGHT_TOTALS, keys.idle(keys.QUEUE_LOGS),
                 ],
                 args=[
                     job_id, body, encode(mark), mark.entries, mark.bytes, score, JOB_TTL_MS, *self._limits,
-                    keys.wake(keys.QUEUE_LOGS),
+                    keys.wake(keys.QUEUE_LOGS), TAKE_ALONG_ENTRIES_MAX,
                 ],
             )  # fmt: skip
         if not taken:
@@ -102,7 +105,7 @@ class RedisQueue:
             seconds, micros = await self.redis.time()
             now_ms = seconds * 1000 + micros // 1000
             await self._once(
-                keys=[keys.QUEUE_RETRY, keys.job_body(job_id)],
+                keys=[keys.QUEUE_RETRY, keys.job_body(job_id), keys.idle(keys.QUEUE_RETRY)],
                 args=[
                     job_id, pack(REPLAY, encode(stream), now_ms), now_ms + delay_ms, JOB_TTL_MS,
                     keys.wake(keys.QUEUE_RETRY),
@@ -114,7 +117,7 @@ class RedisQueue:
         score = now_ms + delay_ms if delay_ms else now_ms - SCORE_HEAD_START_MS
         with translated():
             await self._move(
-                keys=[keys.QUEUE_LOGS, keys.QUEUE_RETRY],
+                keys=[keys.QUEUE_LOGS, keys.QUEUE_RETRY, keys.idle(keys.QUEUE_RETRY)],
                 args=[job_id, score, keys.wake(keys.QUEUE_RETRY)],
             )
 

@@ -8,10 +8,26 @@ from __future__ import annotations
 
 from typing import Final
 
-# KEYS body, queue, mark, index, totals. ARGV id, body, mark, entries, bytes, score, ttl, entries_max,
-# bytes_max, wake. Returns 1, or 0 when too much is waiting.
+# One worker is woken for a job: the one that fell idle last, whose caches are warm, and not the crowd. A name
+# nobody listens to any more is forgotten. When nobody is idle, or the job is so small that whoever runs the
+# others shall take it along, it is only said aloud: who is busy looks soon, who is idle looks later.
+_WAKE: Final = """
+local function wake(idle, channel, small)
+  while not small do
+    local last = redis.call('ZPOPMAX', idle)[1]
+    if not last then break end
+    if redis.call('PUBLISH', channel .. ':' .. last, '1') > 0 then return end
+  end
+  redis.call('PUBLISH', channel, '1')
+end
+"""
+
+# KEYS body, queue, mark, index, totals, idle. ARGV id, body, mark, entries, bytes, score, ttl, entries_max,
+# bytes_max, wake, small. Returns 1, or 0 when too much is waiting.
 # A client may send it twice over a broken connection, so a job that is marked already is left alone.
-ENQUEUE: Final = """
+ENQUEUE: Final = (
+    _WAKE
+    + """
 if redis.call('HEXISTS', KEYS[4], ARGV[1]) == 1 then return 1 end
 local entries = tonumber(redis.call('HGET', KEYS[5], 'entries') or '0')
 local bytes = tonumber(redis.call('HGET', KEYS[5], 'bytes') or '0')
@@ -24,9 +40,10 @@ redis.call('SET', KEYS[3], ARGV[3])
 redis.call('HSET', KEYS[4], ARGV[1], ARGV[4] .. ':' .. ARGV[5])
 redis.call('HINCRBY', KEYS[5], 'entries', ARGV[4])
 redis.call('HINCRBY', KEYS[5], 'bytes', ARGV[5])
-redis.call('PUBLISH', ARGV[10], '1')
+wake(KEYS[6], ARGV[10], entries > 0 and entries + ARGV[4] <= tonumber(ARGV[11]))
 return 1
 """
+)
 
 _UNMARK = """
 local function unmark(index, totals, prefix, id)
@@ -70,8 +87,9 @@ end
 return found
 """
 
-# KEYS queue. ARGV in-progress prefix, body prefix, now, lease, how many at most, how many to look at. Leases due
-# jobs that nobody runs; returns id, score, body (or ''), id, score, body, …
+# KEYS queue, idle. ARGV in-progress prefix, body prefix, now, lease, how many at most, how many to look at, the
+# worker's name when it runs nothing. Leases due jobs that nobody runs; returns id, score, body (or ''), id,
+# score, body, … In the same step a worker that finds nothing is idle, so no job can come in between.
 CLAIM: Final = """
 local claimed = {}
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[3], 'WITHSCORES', 'LIMIT', 0, ARGV[6])
@@ -83,25 +101,34 @@ for i = 1, #due, 2 do
     claimed[#claimed + 1] = redis.call('GET', ARGV[2] .. due[i]) or ''
   end
 end
+if ARGV[7] ~= '' then
+  if #claimed == 0 then redis.call('ZADD', KEYS[2], ARGV[3], ARGV[7]) else redis.call('ZREM', KEYS[2], ARGV[7]) end
+end
 return claimed
 """
 
-# KEYS from, to. ARGV id, score, wake. The mark and the body stay: they follow the job.
-MOVE: Final = """
+# KEYS from, to, idle. ARGV id, score, wake. The mark and the body stay: they follow the job.
+MOVE: Final = (
+    _WAKE
+    + """
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
   redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-  redis.call('PUBLISH', ARGV[3], '1')
+  wake(KEYS[3], ARGV[3])
 end
 return 1
 """
+)
 
-# KEYS queue, body. ARGV id, body, score, ttl, wake. Returns 1 when the job is new.
-ENQUEUE_ONCE: Final = """
+# KEYS queue, body, idle. ARGV id, body, score, ttl, wake. Returns 1 when the job is new.
+ENQUEUE_ONCE: Final = (
+    _WAKE
+    + """
 if redis.call('ZADD', KEYS[1], 'NX', ARGV[3], ARGV[1]) == 0 then return 0 end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
-redis.call('PUBLISH', ARGV[5], '1')
+wake(KEYS[3], ARGV[5])
 return 1
 """
+)
 
 # KEYS index, totals, queue, queue. ARGV mark prefix, body prefix, in-progress prefix. Takes away marks whose
 # job neither waits nor runs; returns how many.
