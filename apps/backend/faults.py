@@ -14,8 +14,8 @@ import structlog
 from redis.asyncio import Redis
 
 from tracehub.protocol.errors import Conflict, InvalidField, TraceHubError
-from tracehub.protocol.logentry import iso
 from tracehub.protocol.messages import LiveMessage
+from tracehub.protocol.times import iso
 from tracehub.runtime.clock import Clock
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.redis import keys

@@ -14,8 +14,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tracehub.protocol.logentry import iso
 from tracehub.protocol.messages import LiveMessage, encode
+from tracehub.protocol.times import iso
 from tracehub.runtime.clock import monotonic_s, now_ms
 from tracehub.storage.redis import keys
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tests.making import NOW_MS, entry, request, stream
 from tracehub.protocol import messages as m
 from tracehub.protocol.ids import id_base, sortable_id
-from tracehub.protocol.logentry import iso, log_entry
+from tracehub.protocol.logentry import log_entry
 from tracehub.protocol.severity import NUMBER_OF, number_of, word_of
+from tracehub.protocol.times import iso
 from tracehub.storage.postgres.rows import COLUMNS, SIGNATURE, TRAILER, EncodedRows, encode_request
 
 QUICK = settings(max_examples=60, deadline=None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -35,11 +35,10 @@ from tracehub.protocol.limits import (
 from tracehub.protocol.messages import Entry
 from tracehub.protocol.ranges import Ranges
 from tracehub.protocol.severity import number_of
+from tracehub.protocol.times import unix_ms
 
 Lost = tuple[tuple[int, int, str], ...]
 
-_UNIX = datetime(1970, 1, 1, tzinfo=UTC)
-_MS = timedelta(milliseconds=1)
 _HUGE_NUMBER = re.compile(rb"\d{300}")
 _ATTRS_DEPTH_MAX = JSON_DEPTH_MAX - 3  # the document, the batch and the entry are three levels
 
@@ -166,13 +165,6 @@ def _attrs_json(attrs: dict[str, Any]) -> bytes:
     if text.count(b"{") + text.count(b"[") > _ATTRS_DEPTH_MAX:
         raise _Unusual
     return text
-
-
-def unix_ms(moment: datetime) -> int:
-    """Milliseconds since 1970; a missing zone is UTC; digits below the millisecond are cut."""
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - _UNIX) // _MS
 
 
 def assemble(service: str, entries: list[Entry], head: WireBatch) -> Batch:

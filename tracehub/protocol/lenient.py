@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from datetime import datetime
 from typing import Any, NoReturn
 
 import msgspec
 
-from tracehub.protocol.entries import Batch, WireBatch, assemble, unix_ms
+from tracehub.protocol.entries import Batch, WireBatch, assemble
 from tracehub.protocol.errors import InvalidField, InvalidJSON, TooLarge
 from tracehub.protocol.limits import (
     ATTRS_BYTES_MAX,
@@ -34,11 +33,11 @@ from tracehub.protocol.limits import (
 )
 from tracehub.protocol.messages import Entry
 from tracehub.protocol.severity import number_of
+from tracehub.protocol.times import parse_time
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SERVICE = re.compile(rf"[A-Za-z0-9._:/-]{{1,{SERVICE_CHARS_MAX}}}")
 _ENTRY_KEYS = frozenset(("seq", "level", "message", "ts", "attrs", *TEXT_CHARS_MAX))
-_decode_time = msgspec.json.Decoder(datetime).decode
 
 
 def parse_leniently(body: bytes, now_ms: int) -> Batch:
@@ -176,8 +175,8 @@ def _time(value: Any, field: str, now_ms: int) -> int:
         raise InvalidField("ts must be an RFC 3339 time or integer milliseconds", field=field)
     if isinstance(value, str):
         try:
-            value = unix_ms(_decode_time(json.dumps(value)))
-        except (msgspec.DecodeError, OverflowError, ValueError):
+            value = parse_time(value)
+        except ValueError:
             raise InvalidField("ts is not a readable RFC 3339 time", field=field) from None
     if not TS_MIN_MS <= value <= now_ms + TS_FUTURE_MS:
         raise InvalidField("ts must lie between 2000-01-01 and 24 hours from now", field=field)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -14,18 +12,9 @@ import msgspec
 from tracehub.protocol.limits import TEXT_CHARS_MAX
 from tracehub.protocol.messages import Entry, Request, entry_id
 from tracehub.protocol.severity import word_of
+from tracehub.protocol.times import iso
 
 _LONG_NUMBER = re.compile(rb"\d{19}")
-
-
-def iso(ms: int) -> str:
-    """Unix milliseconds as `YYYY-MM-DDTHH:MM:SS.mmmZ`."""
-    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
-
-
-@lru_cache(maxsize=256)  # most times that are shown are of the same few seconds
-def _second(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def log_entry(request: Request, index: int, created_ms: int) -> dict[str, Any]:

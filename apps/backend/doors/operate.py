@@ -27,9 +27,10 @@ from tracehub.pipeline.proof import prove
 from tracehub.protocol.errors import Conflict, InvalidField, NotFound, Unavailable, UnknownService
 from tracehub.protocol.lenient import load_json
 from tracehub.protocol.limits import EPOCH_MAX, REPLAY_RANGE_MAX, SEQ_MAX
-from tracehub.protocol.logentry import iso, log_entry
+from tracehub.protocol.logentry import log_entry
 from tracehub.protocol.messages import Request as StoreRequest
 from tracehub.protocol.messages import StreamKey, decode_entry
+from tracehub.protocol.times import iso, unix_ms
 
 PAGE_DEFAULT, PAGE_MAX, OFFSET_MAX = 100, 1_000, 1_000_000
 REPLAY_STATUSES = ("pending", "running", "completed", "lost")
@@ -191,7 +192,7 @@ def _page(request: Request) -> tuple[int, int]:
 
 
 def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else iso(int(moment.timestamp() * 1000))
+    return None if moment is None else iso(unix_ms(moment))
 
 
 def _replay(row: dict[str, Any]) -> dict[str, Any]:
@@ -224,9 +225,7 @@ def _as_request(row: dict[str, Any]) -> StoreRequest:
 
 def _letter(row: dict[str, Any]) -> dict[str, Any]:
     try:
-        payload: dict[str, Any] | None = log_entry(
-            _as_request(row), 0, int(row["created_at"].timestamp() * 1000)
-        )
+        payload: dict[str, Any] | None = log_entry(_as_request(row), 0, unix_ms(row["created_at"]))
     except (msgspec.DecodeError, ValueError):
         payload = None  # written by another version
     return {

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 
 from tracehub.protocol.errors import TraceHubError
-from tracehub.protocol.logentry import iso
 from tracehub.protocol.messages import LiveMessage
+from tracehub.protocol.times import iso
 from tracehub.runtime.clock import Clock
 from tracehub.storage.redis.queue import RedisQueue
 from tracehub.storage.redis.workers import Workers

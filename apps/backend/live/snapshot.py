@@ -10,10 +10,10 @@ from typing import Any
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from tracehub.protocol.errors import TraceHubError
-from tracehub.protocol.logentry import iso
 from tracehub.protocol.messages import Mark, StreamKey
 from tracehub.protocol.ranges import EMPTY, Ranges, first_numbers, union
 from tracehub.protocol.ranges import highest as highest_of
+from tracehub.protocol.times import iso, unix_ms
 from tracehub.runtime.clock import Clock, monotonic_s
 from tracehub.storage.ports import Ledger
 from tracehub.storage.postgres.reading import LedgerReading
@@ -128,7 +128,7 @@ class Snapshots:
         second = self._board.second
         stored = board.stored.total(second) if board else 0
         errors = board.errors.total(second) if board else 0
-        seen_ms = int(row["updated_at"].timestamp() * 1000)
+        seen_ms = unix_ms(row["updated_at"])
         silent = now - seen_ms > SILENT_MS
         state = "replaying" if row["replaying"] else "gapping" if ack["missingCount"] else "ok"
         return {
@@ -188,7 +188,7 @@ def _depth(depth: Depth) -> dict[str, int]:
 def _age(moment: datetime | None, now_ms: int) -> int:
     if moment is None:
         return 0
-    return max(0, now_ms - int(moment.timestamp() * 1000))
+    return max(0, now_ms - unix_ms(moment))
 
 
 async def try_snapshot(snapshots: Snapshots, tenant_id: str) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 
+from tracehub.protocol.times import unix_ms
 from tracehub.storage.postgres.queries import SQL
 
 DAY_MS = 24 * 3600 * 1000
@@ -84,4 +85,4 @@ class Partitions:
 
 
 def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
+    return unix_ms(moment)

@@ -11,6 +11,7 @@ from tracehub.protocol.ack import Gaps, StreamState
 from tracehub.protocol.errors import Transient
 from tracehub.protocol.messages import StreamKey, encode
 from tracehub.protocol.ranges import EMPTY, Ranges
+from tracehub.protocol.times import unix_ms
 from tracehub.storage.ports import Change, CompletedReplay, DeadLetter, Locked, Rows, StoredRow
 from tracehub.storage.postgres.multirange import from_text, to_text
 from tracehub.storage.postgres.queries import SQL
@@ -155,9 +156,7 @@ async def stored_rows(connection: Connection, stream_id: int, numbers: Ranges) -
     """What duplicates are compared with."""
     rows = await connection.fetch(SQL.stored_rows, stream_id, list(r.numbers(numbers)))
     return {
-        row["seq"]: StoredRow(
-            row["id"].bytes, row["level"], row["message"], round(row["ts"].timestamp() * 1000)
-        )
+        row["seq"]: StoredRow(row["id"].bytes, row["level"], row["message"], unix_ms(row["ts"]))
         for row in rows
     }
 

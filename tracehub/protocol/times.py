@@ -1,0 +1,43 @@
+"""Times as they are written and read (log-service.md §1.3). Inside everything is Unix milliseconds."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+import msgspec
+
+_UNIX = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+_decode = msgspec.json.Decoder(datetime).decode
+
+
+def iso(ms: int) -> str:
+    """Unix milliseconds as `YYYY-MM-DDTHH:MM:SS.mmmZ`."""
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=256)  # most times that are shown are of the same few seconds
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def unix_ms(moment: datetime) -> int:
+    """Milliseconds since 1970; a missing zone is UTC; digits below the millisecond are cut."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _UNIX) // _MS
+
+
+def moment_of(ms: int) -> datetime:
+    """The other way round, exactly."""
+    return _UNIX + ms * _MS
+
+
+def parse_time(text: str) -> int:
+    """RFC 3339, also with a space for the `T` and without a zone (then UTC). Raises ValueError."""
+    try:
+        return unix_ms(_decode(json.dumps(text)))
+    except (msgspec.DecodeError, OverflowError) as error:
+        raise ValueError("not a readable RFC 3339 time") from error
