@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import socketio
 import structlog
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from apps.backend import errors
 from apps.backend.body import header
 from apps.backend.context import Context
-from apps.backend.doors import ingest, observe, operate, pages, sequence
+from apps.backend.doors import ingest, logs, observe, operate, pages, sequence
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
@@ -37,6 +36,7 @@ from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.connect import open_pool
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.reading import LedgerReading
+from tracehub.storage.postgres.search import LogSearch
 from tracehub.storage.redis import keys
 from tracehub.storage.redis.buffers import RedisBuffers
 from tracehub.storage.redis.connect import open_redis
@@ -54,11 +54,7 @@ def build(settings: Settings) -> ASGIApp:
     """The whole application. Call it inside the running event loop; connections open when they are needed."""
     application = Starlette(
         routes=[*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES, *sequence.ROUTES],
-        exception_handlers={
-            TraceHubError: errors.on_tracehub_error,
-            HTTPException: errors.on_http_error,
-            Exception: errors.on_unexpected,
-        },
+        exception_handlers=errors.INGEST.handlers(),
     )
     application.router.redirect_slashes = False  # a redirect would repeat whatever Host the client sent
     board = Board(now_ms)
@@ -92,9 +88,9 @@ def build(settings: Settings) -> ASGIApp:
     live = Live(board, snapshots, now_ms, settings.live_entries_per_second_max)
     crashes = CrashWatch(workers, queue, now_ms)
     metrics = Metrics()
-    application.state.context = Context(
-        settings, redis, queue, RedisBuffers(buffers), ledger, reading, submitter, faults, board, snapshots,
-        metrics, now_ms, random_bytes,
+    ctx = application.state.context = Context(
+        settings, redis, queue, RedisBuffers(buffers), ledger, reading, LogSearch(pool), submitter, faults,
+        board, snapshots, metrics, now_ms, random_bytes,
     )  # fmt: skip
 
     async def hear(message: bytes) -> None:
@@ -128,22 +124,30 @@ def build(settings: Settings) -> ASGIApp:
         log.info("backend.stopped")
 
     application.router.lifespan_context = lifespan
+    return with_hygiene(
+        by_path(application, sockets=socketio.ASGIApp(live.server), log_service=logs.application(ctx)),
+        metrics.tally,
+    )
+
+
+def by_path(application: Starlette, *, sockets: ASGIApp, log_service: ASGIApp) -> ASGIApp:
+    """Several applications behind one port."""
     fast = straight(ingest.ingest, application)
-    sockets = socketio.ASGIApp(live.server)
     web = pages.Pages()
 
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
-        """Several applications behind one port."""
         path = scope.get("path", "")
         if path == "/ingest" and scope["type"] == "http" and scope["method"] == "POST":
             inner: ASGIApp = fast
         elif path.startswith("/socket.io/"):
             inner = sockets
+        elif path.startswith(logs.BELOW):
+            inner = log_service
         else:
             inner = web if web.wants(scope) else application
         await inner(scope, receive, send)
 
-    return with_hygiene(choose, metrics.tally)
+    return choose
 
 
 def straight(view: Callable[[Request], Awaitable[Response]], application: Starlette) -> ASGIApp:
@@ -155,9 +159,9 @@ def straight(view: Callable[[Request], Awaitable[Response]], application: Starle
         try:
             response = await view(request)
         except TraceHubError as error:
-            response = await errors.on_tracehub_error(request, error)
+            response = await errors.INGEST.on_tracehub_error(request, error)
         except Exception as error:
-            response = await errors.on_unexpected(request, error)
+            response = await errors.INGEST.on_unexpected(request, error)
         await response(scope, receive, send)
 
     return run
@@ -183,7 +187,7 @@ def with_hygiene(inner: ASGIApp, tally: Tally) -> ASGIApp:
 
         if CROWDED in scope:
             refusal = Unavailable("too many connections; try again later", retry_after_s=1)
-            response = errors.answer(refusal)
+            response = errors.INGEST.answer(refusal)
             response.headers["connection"] = "close"
             await response(scope, receive, tell)
             return

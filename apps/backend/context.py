@@ -19,6 +19,7 @@ from tracehub.runtime.clock import Clock, Random
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.reading import LedgerReading
+from tracehub.storage.postgres.search import LogSearch
 from tracehub.storage.redis.buffers import RedisBuffers
 from tracehub.storage.redis.keys import ZERO_TENANT
 from tracehub.storage.redis.queue import RedisQueue
@@ -34,6 +35,7 @@ class Context:
     buffers: RedisBuffers
     ledger: PostgresLedger
     reading: LedgerReading
+    search: LogSearch
     submitter: Submitter
     faults: Faults
     board: Board

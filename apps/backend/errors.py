@@ -1,7 +1,9 @@
-"""Exceptions to answers: the one table of the ingest dialect (ingest.md §2)."""
+"""Exceptions to answers: one table of statuses, and a dialect for each family of doors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -18,6 +20,7 @@ log = structlog.get_logger()
 STATUS: dict[type[e.TraceHubError], int] = {
     e.InvalidJSON: 400,
     e.InvalidField: 400,
+    e.InvalidId: 400,
     e.Unauthorized: 401,
     e.Forbidden: 403,
     e.NotFound: 404,
@@ -32,6 +35,7 @@ STATUS: dict[type[e.TraceHubError], int] = {
     e.Unavailable: 503,
     e.Transient: 503,
     e.NetworkDropped: 503,
+    e.QueryTimeout: 503,
 }
 RETRY_AFTER_S = 1
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 400: "invalid_json", 413: "too_large"}
@@ -47,44 +51,67 @@ class JSON(Response):
         return orjson.dumps(content)
 
 
-def answer(error: e.TraceHubError) -> Response:
-    """One of our errors as an HTTP answer."""
-    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
-    shown = error if status != 500 else e.TraceHubError("something went wrong; the server's log says what")
-    message = (
-        "a store is not reachable; try again later" if isinstance(error, e.StoreError) else shown.message
-    )
-    body: dict[str, Any] = {"code": shown.code, "message": message}
-    if error.field is not None:
-        body["field"] = error.field
-    headers = {}
-    if status in (429, 503):
-        headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
-    if status == 408:
-        headers["Connection"] = "close"
-    return JSON({"error": body}, status, headers)
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the doors of one family tell an error: its shape, and their own words for some codes."""
 
+    shape: Callable[[dict[str, Any]], dict[str, Any]]
+    words: Mapping[str, str] = field(default_factory=dict)
 
-async def on_tracehub_error(_: Request, error: Exception) -> Response:
-    """Handler for every error of ours."""
-    assert isinstance(error, e.TraceHubError)
-    response = answer(error)
-    if response.status_code == 500:
+    def answer(self, error: e.TraceHubError) -> Response:
+        """One of our errors as an HTTP answer."""
+        status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+        shown = (
+            error if status != 500 else e.TraceHubError("something went wrong; the server's log says what")
+        )
+        message = (
+            "a store is not reachable; try again later" if isinstance(error, e.StoreError) else shown.message
+        )
+        headers = {}
+        if status in (429, 503):
+            headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
+        if status == 408:
+            headers["Connection"] = "close"
+        told = self._told(shown.code, message)
+        if error.field is not None:
+            told["field"] = error.field
+        return JSON(self.shape(told), status, headers)
+
+    def _told(self, code: str, message: str) -> dict[str, Any]:
+        return {"code": self.words.get(code, code), "message": message}
+
+    async def on_tracehub_error(self, _: Request, error: Exception) -> Response:
+        """Handler for every error of ours."""
+        assert isinstance(error, e.TraceHubError)
+        response = self.answer(error)
+        if response.status_code == 500:
+            log.exception("request.failed", error=type(error).__name__)
+        return response
+
+    async def on_http_error(self, request: Request, error: Exception) -> Response:
+        """Handler for Starlette's own errors: unknown paths and methods."""
+        assert isinstance(error, HTTPException)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(sorted(_methods(request)))
+        code = _HTTP_CODES.get(error.status_code, "invalid_request")
+        message = {404: "nothing is here", 405: "this method is not allowed here"}.get(
+            error.status_code, "bad request"
+        )
+        return JSON(self.shape(self._told(code, message)), error.status_code, headers)
+
+    async def on_unexpected(self, _: Request, error: Exception) -> Response:
+        """Handler for mistakes of ours: logged in full here, told as `internal` there."""
         log.exception("request.failed", error=type(error).__name__)
-    return response
+        return self.answer(e.TraceHubError())
 
-
-async def on_http_error(request: Request, error: Exception) -> Response:
-    """Handler for Starlette's own errors: unknown paths and methods."""
-    assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    if error.status_code == 405:
-        headers["Allow"] = ", ".join(sorted(_methods(request)))
-    code = _HTTP_CODES.get(error.status_code, "invalid_request")
-    message = {404: "nothing is here", 405: "this method is not allowed here"}.get(
-        error.status_code, "bad request"
-    )
-    return JSON({"error": {"code": code, "message": message}}, error.status_code, headers)
+    def handlers(self) -> dict[Any, Any]:
+        """All three, as Starlette wants them."""
+        return {
+            e.TraceHubError: self.on_tracehub_error,
+            HTTPException: self.on_http_error,
+            Exception: self.on_unexpected,
+        }
 
 
 def _methods(request: Request) -> set[str]:
@@ -97,7 +124,13 @@ def _methods(request: Request) -> set[str]:
     }
 
 
-async def on_unexpected(_: Request, error: Exception) -> Response:
-    """Handler for mistakes of ours: logged in full here, told as `internal` there."""
-    log.exception("request.failed", error=type(error).__name__)
-    return answer(e.TraceHubError())
+INGEST = Dialect(lambda told: {"error": told})
+LOG_SERVICE = Dialect(
+    lambda told: {"success": False, "error": told},
+    {
+        "invalid_json": "invalid_request",
+        "invalid_field": "invalid_request",
+        "not_found": "NOT_FOUND",
+        "internal": "INTERNAL_ERROR",
+    },
+)

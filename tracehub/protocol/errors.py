@@ -104,6 +104,18 @@ class Unavailable(TraceHubError):
     code = "unavailable"
 
 
+class QueryTimeout(TraceHubError):
+    """The query took too long; ask for less, or for a shorter time"""
+
+    code = "query_timeout"
+
+
+class InvalidId(TraceHubError):
+    """Invalid log ID format"""
+
+    code = "invalid_id"
+
+
 class NetworkDropped(TraceHubError):
     """The fault drop_network is on: every /ingest is refused"""
 

@@ -1,10 +1,11 @@
-"""The public LogEntry of a stored entry (log-service.md §3), with its place in the numbering."""
+"""The public LogEntry of an entry (log-service.md §3)."""
 
 from __future__ import annotations
 
 import json
 import re
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,39 +13,70 @@ import msgspec
 from tracehub.protocol.limits import TEXT_CHARS_MAX
 from tracehub.protocol.messages import Entry, Request, entry_id
 from tracehub.protocol.severity import word_of
-from tracehub.protocol.times import iso
+from tracehub.protocol.times import iso, unix_ms
 
 _LONG_NUMBER = re.compile(rb"\d{19}")
 
 
+_OPTIONAL = (*TEXT_CHARS_MAX, "app_id")
+
+
 def log_entry(request: Request, index: int, created_ms: int) -> dict[str, Any]:
-    """One entry of a request as viewers see it; absent optional fields are omitted."""
+    """One entry of a request as viewers see it, with its place in the numbering."""
     entry: Entry = request.entries[index]
-    word = word_of(entry.severity)
-    shown: dict[str, Any] = {
+    shown = {
         "id": str(uuid.UUID(bytes=entry_id(request.id_base, index))),
         "tenant_id": request.stream.tenant_id,
         "service_name": request.service,
         "service": request.service,
         "epoch": request.stream.epoch,
         "seq": entry.seq,
-        "level": word,
-        "severity": entry.severity,
         "message": entry.message,
         "timestamp": iso(entry.ts_ms),
         "created_at": iso(created_ms),
         "door": request.door,
         "batch_id": request.batch_id,
     }
-    if entry.level.lower() != word.lower():
-        shown["level_text"] = entry.level
-    for name in (*TEXT_CHARS_MAX, "app_id"):
-        value = getattr(entry, name)
-        if value is not None:
-            shown[name] = value
-    if entry.attrs is not None:
-        shown["metadata"] = _metadata(entry.attrs)
+    _add_level(shown, entry.severity, entry.level)
+    _add_present(shown, {name: getattr(entry, name) for name in _OPTIONAL})
+    _add_metadata(shown, entry.attrs)
     return shown
+
+
+def stored_entry(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One row of `logs`; attrs is JSON text."""
+    shown = {
+        "id": str(row["id"]),
+        "tenant_id": str(row["tenant_id"]),
+        "service_name": row["service"],
+        "message": row["message"],
+        "timestamp": iso(unix_ms(row["ts"])),
+        "created_at": iso(unix_ms(row["created_at"])),
+        "door": row["door"],
+    }
+    _add_level(shown, row["severity"], row["level"])
+    _add_present(shown, {name: row[name] for name in (*_OPTIONAL, "batch_id")})
+    _add_metadata(shown, row["attrs"] and row["attrs"].encode())
+    return shown
+
+
+def _add_level(shown: dict[str, Any], severity: int, level: str) -> None:
+    word = word_of(severity)
+    shown["level"], shown["severity"] = word, severity
+    if level.lower() != word.lower():
+        shown["level_text"] = level
+
+
+def _add_present(shown: dict[str, Any], optional: Mapping[str, Any]) -> None:
+    """Absent optional fields are omitted."""
+    shown.update({name: value for name, value in optional.items() if value is not None})
+
+
+def _add_metadata(shown: dict[str, Any], attrs: bytes | None) -> None:
+    """What was no object when it was sent comes back as it was sent."""
+    if attrs is not None:
+        metadata = _metadata(attrs)
+        shown["metadata"] = metadata["_value"] if metadata.keys() == {"_value"} else metadata
 
 
 def _metadata(attrs: bytes) -> Any:

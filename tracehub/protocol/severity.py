@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 INFO: Final = 9
 ERROR: Final = 17
+HIGHEST: Final = 24
 
+# Words in, and the numbers that the row is answered for.
 _ROWS: Final = (
-    (("trace", "verbose"), 1),
-    (("debug",), 5),
-    (("info", "information", "informational"), 9),
-    (("notice",), 10),
-    (("warn", "warning"), 13),
-    (("error", "err"), 17),
-    (("critical", "crit", "fatal", "panic"), 21),
-    (("alert",), 22),
-    (("emergency", "emerg"), 23),
+    (("trace", "verbose"), 1, 4),
+    (("debug",), 5, 8),
+    (("info", "information", "informational"), 9, 9),
+    (("notice",), 10, 12),
+    (("warn", "warning"), 13, 16),
+    (("error", "err"), 17, 20),
+    (("critical", "crit", "fatal", "panic"), 21, 21),
+    (("alert",), 22, 22),
+    (("emergency", "emerg"), 23, HIGHEST),
 )
-NUMBER_OF: Final[dict[str, int]] = {word: number for words, number in _ROWS for word in words}
+NUMBER_OF: Final[dict[str, int]] = {word: first for words, first, _ in _ROWS for word in words}
+_ROW_OF: Final = {word: (first, last) for words, first, last in _ROWS for word in words}
+# The log-service's own vocabulary.
+_WORDS: Final = {
+    "debug": (1, 8),
+    "info": (9, 12),
+    "warn": (13, 16),
+    "error": (17, 20),
+    "fatal": (21, HIGHEST),
+}
+
+
+def range_of(word: str) -> tuple[int, int] | None:
+    """The numbers that a filter word of the log-service means, in any case; None for an unknown word."""
+    plain = word.strip().lower()
+    return _WORDS.get(plain) or _ROW_OF.get(plain)
+
+
+def matching(words: Iterable[str]) -> list[tuple[int, int]]:
+    """The ranges of those words that are known, ascending."""
+    return sorted({found for word in words if (found := range_of(word))})
 
 
 def number_of(level: str | None, default: int = INFO) -> int:

@@ -431,3 +431,20 @@ left join (select stream_id, range_agg(int8range(first, last, '[]')) as numbers
 where a.stream_id = b.stream_id
   and (a.received is distinct from coalesce(p.numbers, '{}') + a.expired
        or not isempty(a.lost * coalesce(p.numbers, '{}')));
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Reading logs (search.py adds the conditions).
+
+-- name: select_logs
+-- What a reader sees of an entry.
+select tenant_id, door, service, level, severity, message, ts, created_at, id, trace_id, span_id, request_id, user_id,
+       category, batch_id, app_id, environment, release, host, source, user_agent, attrs
+from logs
+
+-- name: count_logs
+-- How many match, as far as it is worth counting: the conditions, the most.
+select count(*) as n from (select from logs where {} limit {}) as matching
+
+-- name: plan_logs
+-- How many the planner expects, where counting would take too long: the conditions.
+explain (format json) select from logs where {}

@@ -1,0 +1,128 @@
+"""The log-service door, its reading side (log-service.md §3, §4): /api/v1/logs.
+
+An application of its own below /api/v1, because its errors have a shape of their own.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from apps.backend.body import read_body, require_json
+from apps.backend.context import Context, context, tenant_of
+from apps.backend.errors import JSON, LOG_SERVICE
+from tracehub.protocol.errors import InvalidId, NotFound
+from tracehub.protocol.filters import (
+    LogFilter,
+    Paging,
+    Position,
+    from_json,
+    from_query,
+    read_cursor,
+    write_cursor,
+)  # fmt: skip
+from tracehub.protocol.lenient import load_json
+from tracehub.protocol.logentry import stored_entry
+from tracehub.protocol.times import unix_ms
+
+BASE = "/api/v1"
+BELOW = f"{BASE}/"
+FILTER_BYTES_MAX = 256 * 1024
+_UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}").fullmatch
+_ULID = re.compile(r"[0-7][0-9a-hjkmnp-tv-zilo]{25}", re.IGNORECASE).fullmatch
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_MISREAD = str.maketrans("ILO", "110")
+
+
+async def logs(request: Request) -> Response:
+    """GET /logs?<filter>."""
+    return await _answered(request, *from_query(request.query_params.multi_items()))
+
+
+async def query(request: Request) -> Response:
+    """POST /logs/query, the filter as JSON."""
+    require_json(request)
+    body = await read_body(request, context(request).settings.body_timeout_s, FILTER_BYTES_MAX)
+    return await _answered(request, *from_json(load_json(body)))
+
+
+async def log_by_id(request: Request) -> Response:
+    """GET /logs/{id}."""
+    row = await context(request).search.entry(tenant_of(request), read_id(request.path_params["id"]))
+    if row is None:
+        raise NotFound("Log entry not found")
+    return _success(stored_entry(row))
+
+
+async def _answered(request: Request, wanted: LogFilter, paging: Paging) -> Response:
+    ctx, tenant_id = context(request), tenant_of(request)
+    after, skip = None, 0
+    if paging.cursor:
+        after = read_cursor(paging.cursor, wanted, ascending=paging.ascending)
+    elif paging.cursor is None:
+        skip = (paging.page - 1) * paging.page_size
+    rows = await ctx.search.page(
+        tenant_id, wanted, limit=paging.page_size + 1, ascending=paging.ascending, after=after, skip=skip
+    )
+    meta: dict[str, Any] = {}
+    total = await _total(ctx, tenant_id, wanted, meta) if paging.count else None
+    shown = rows[: paging.page_size]
+    has_more = len(rows) > len(shown)
+    cursor = None
+    if has_more:
+        last = Position(unix_ms(shown[-1]["ts"]), shown[-1]["id"].bytes)
+        cursor = write_cursor(last, wanted, ascending=paging.ascending)
+    answer = {
+        "entries": [stored_entry(row) for row in shown],
+        "total_count": total,
+        "page": paging.page,
+        "page_size": paging.page_size,
+        "has_more": has_more,
+        "next_cursor": cursor,
+    }
+    return _success(answer, meta)
+
+
+async def _total(ctx: Context, tenant_id: str, wanted: LogFilter, meta: dict[str, Any]) -> int:
+    total, estimated = await ctx.search.count(tenant_id, wanted)
+    if estimated:
+        meta["estimated"] = True
+    return total
+
+
+def read_id(text: str) -> uuid.UUID:
+    """A UUID or a ULID, as people write them. Raises InvalidId."""
+    if _UUID(text):
+        return uuid.UUID(text)
+    plain = text.replace("-", "")
+    if not _ULID(plain):
+        raise InvalidId
+    value = 0
+    for letter in plain.upper().translate(_MISREAD):
+        value = value << 5 | _CROCKFORD.index(letter)
+    return uuid.UUID(int=value)
+
+
+def _success(data: Any, meta: dict[str, Any] | None = None) -> JSON:
+    return JSON({"success": True, "data": data, **({"meta": meta} if meta else {})})
+
+
+def application(ctx: Context) -> Starlette:
+    """What answers below /api/v1."""
+    made = Starlette(
+        routes=[
+            Route(f"{BASE}/logs", logs, methods=["GET"]),
+            Route(f"{BASE}/logs/query", query, methods=["POST"]),
+            Route(f"{BASE}/logs/{{id}}", log_by_id, methods=["GET"]),
+        ],
+        exception_handlers=LOG_SERVICE.handlers(),
+    )
+    made.router.redirect_slashes = False
+    made.state.context = ctx
+    return made

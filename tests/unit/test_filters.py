@@ -1,0 +1,141 @@
+"""Filters as people write them, and cursors that belong to one question."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracehub.protocol.errors import InvalidField
+from tracehub.protocol.filters import (
+    DEPTH_MAX,
+    VALUES_MAX,
+    LogFilter,
+    Paging,
+    Position,
+    from_json,
+    from_query,
+    read_cursor,
+    write_cursor,
+)  # fmt: skip
+
+
+def asked(**words: Any) -> LogFilter:
+    return from_json(words)[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "ranges"),
+    [
+        ("debug", ((1, 8),)), ("DEBUG", ((1, 8),)), ("trace", ((1, 4),)), ("info", ((9, 12),)),
+        ("NOTICE", ((10, 12),)), ("information", ((9, 9),)), ("warning", ((13, 16),)), ("fatal", ((21, 24),)),
+        ("critical", ((21, 21),)), ("emerg", ((23, 24),)), ("nonsense", ()),
+    ],
+)  # fmt: skip
+def test_level_words(word: str, ranges: tuple[tuple[int, int], ...]) -> None:
+    assert asked(level=word).severities == ranges
+
+
+def test_least_level_cuts_the_levels() -> None:
+    assert asked(min_level="WARN").severities == ((13, 24),)
+    assert asked(min_level="notice", level=["debug", "info", "error"]).severities == ((10, 12), (17, 20))
+    assert asked(min_level="nonsense").severities == ()
+    assert asked().severities is None
+
+
+def test_both_ways_of_writing_mean_the_same() -> None:
+    written = from_query(
+        [
+            ("service", "b"), ("service_name", "a"), ("level", "error"), ("start", "2024-01-15 10:30:00"),
+            ("end_time", "2024-01-15T11:30:00.5+01:00"), ("search", "50%"), ("unknown", "ignored"), ("host", ""),
+        ]
+    )[0]  # fmt: skip
+    assert written == asked(
+        service=["a", "b"], level="error", start_time="2024-01-15T10:30:00Z", end="2024-01-15T10:30:00.5Z",
+        search="50%", trace_id="", request_id=None,
+    )  # fmt: skip
+
+
+def test_query_string_values_of_metadata_have_no_type() -> None:
+    def alternatives(text: str) -> tuple[str, ...]:
+        return from_query([("metadata.x.y", text)])[0].metadata[0][1]
+
+    assert alternatives("5") == ('"5"', "5")
+    assert alternatives("true") == ('"true"', "true")
+    assert alternatives("null") == ('"null"', "null")
+    assert alternatives("[1]") == ('"[1]"',)
+    assert alternatives("NaN") == ('"NaN"',)
+    assert asked(metadata={"x": "5"}).metadata == (("x", ('"5"',)),)
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"nonsense": 1}, "nonsense"), ({"service": 1}, "service"), ({"service": ["a", 1]}, "service"),
+        ({"start": "yesterday"}, "start"), ({"end_time": "2024-13-01"}, "end_time"), ({"search": "x" * 257}, "search"),
+        ({"trace_id": ["t"] * (VALUES_MAX + 1)}, "trace_id"), ({"level": ["info"] * (VALUES_MAX + 1)}, "level"),
+        ({"metadata": []}, None), ({"metadata": "x"}, "metadata"),
+        ({"metadata": {str(n): n for n in range(11)}}, "metadata"),
+        ({"page": 101, "page_size": 1000}, "page"), ({"cursor": 5}, "cursor"), ([], None), ("x", None),
+    ],
+)  # fmt: skip
+def test_bad_filters_name_the_field(document: Any, field: str | None) -> None:
+    if document == {"metadata": []}:
+        assert from_json(document)[0] == LogFilter()
+        return
+    with pytest.raises(InvalidField) as caught:
+        from_json(document)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("given", "paging"),
+    [
+        ({}, Paging()), ({"page": 0}, Paging()), ({"page": "x", "page_size": "y"}, Paging()),
+        ({"page": 3, "page_size": 5_000}, Paging(page=3, page_size=1_000)),
+        ({"page_size": -4}, Paging(page_size=1)), ({"order": "asc"}, Paging(ascending=True)),
+        ({"cursor": ""}, Paging(cursor="", count=False)),
+        ({"cursor": "", "count": True}, Paging(cursor="")),
+        ({"page": DEPTH_MAX, "cursor": ""}, Paging(page=DEPTH_MAX, cursor="", count=False)),
+    ],
+)  # fmt: skip
+def test_paging(given: dict[str, Any], paging: Paging) -> None:
+    assert from_json(given)[1] == paging
+    assert from_query([(name, str(value).lower()) for name, value in given.items()])[1] == paging
+
+
+@given(st.integers(0, 2**47 - 1), st.binary(min_size=16, max_size=16), st.text(max_size=20), st.booleans())
+def test_cursor_goes_there_and_back(ts_ms: int, entry_id: bytes, search: str, ascending: bool) -> None:
+    question, place = LogFilter(search=search), Position(ts_ms, entry_id)
+    cursor = write_cursor(place, question, ascending=ascending)
+    assert read_cursor(cursor, question, ascending=ascending) == place
+    with pytest.raises(InvalidField):
+        read_cursor(cursor, LogFilter(search=search + "x"), ascending=ascending)
+    with pytest.raises(InvalidField):
+        read_cursor(cursor, question, ascending=not ascending)
+
+
+@given(st.text(max_size=60) | st.binary(max_size=40).map(bytes.hex))
+def test_damaged_cursors_are_refused(cursor: str) -> None:
+    with pytest.raises(InvalidField):
+        read_cursor(cursor, LogFilter(), ascending=False)
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=12) | st.sampled_from(("service", "level")),
+        st.recursive(st.none() | st.integers() | st.text(), st.lists),
+    )
+)
+def test_any_json_is_a_filter_or_named(document: dict[str, Any]) -> None:
+    known = document.keys() <= {"service", "level", "search"}
+    try:
+        from_json(document)
+    except InvalidField as error:
+        refused: str | None = error.field
+    else:
+        refused = None
+    assert (refused in document) == (refused is not None)
+    assert known or refused is not None

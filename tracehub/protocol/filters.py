@@ -1,0 +1,248 @@
+"""What people ask for when they read logs (log-service.md §4). Pure: a query string or JSON in, a filter out.
+
+A filter says nothing of the tenant: that is never the asker's choice. Equal questions make equal filters, so
+`digest` can bind a cursor to its question.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from tracehub.protocol.errors import InvalidField
+from tracehub.protocol.severity import HIGHEST, matching, range_of
+from tracehub.protocol.times import parse_time
+
+VALUES_MAX: Final = 50
+METADATA_MAX: Final = 10
+SEARCH_CHARS_MAX: Final = 256
+PAGE_SIZE: Final = 100
+PAGE_SIZE_MAX: Final = 1_000
+DEPTH_MAX: Final = 100_000
+NAME_CHARS_MAX: Final = 100
+_DIGEST_BYTES = 8
+
+# The word in a question, and the column it is about.
+EXACT: Final = {
+    "service_name": "service",
+    "service": "service",
+    **{
+        name: name
+        for name in (
+            "trace_id", "span_id", "user_id", "request_id", "environment", "host", "source", "category",
+            "app_id", "door",
+        )
+    },
+}  # fmt: skip
+_TIMES: Final = {"start_time": "start", "start": "start", "end_time": "end", "end": "end"}
+_KNOWN: Final = frozenset((*EXACT, *_TIMES, "level", "min_level", "search"))
+_PAGING: Final = frozenset(("page", "page_size", "order", "cursor", "count"))
+_METADATA: Final = "metadata."
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """ANDed conditions; an empty one is absent.
+
+    exact: column to wanted values. severities: ranges of numbers, any of them (None: all; empty: nothing).
+    metadata: key (literal, or a dotted path) to JSON texts, any of them.
+    """
+
+    exact: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    severities: tuple[tuple[int, int], ...] | None = None
+    start_ms: int | None = None
+    end_ms: int | None = None
+    search: str = ""
+    metadata: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def digest(self) -> bytes:
+        """Tells questions apart."""
+        return hashlib.sha256(repr(self).encode("utf-8", "surrogatepass")).digest()[:_DIGEST_BYTES]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A row's place in the order by (ts, id)."""
+
+    ts_ms: int
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """Which part of the answer. `cursor`: None for numbered pages, "" for the first page by cursor."""
+
+    page: int = 1
+    page_size: int = PAGE_SIZE
+    ascending: bool = False
+    cursor: str | None = None
+    count: bool = True
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What was asked so far, by word."""
+
+    exact: dict[str, list[str]] = field(default_factory=dict)
+    levels: list[str] = field(default_factory=list)
+    least: str = ""
+    times: dict[str, int] = field(default_factory=dict)
+    search: str = ""
+    metadata: dict[str, list[str]] = field(default_factory=dict)
+
+
+def from_query(items: Iterable[tuple[str, str]]) -> tuple[LogFilter, Paging]:
+    """Of a query string; unknown words are ignored. Raises InvalidField."""
+    asked = _Asked()
+    paging: dict[str, Any] = {}
+    for name, raw in items:
+        text = raw.replace("\0", "\ufffd")
+        if name in _PAGING:
+            paging[name] = text
+        elif text and name.startswith(_METADATA):
+            asked.metadata.setdefault(name.removeprefix(_METADATA), []).extend(_alternatives(text))
+        elif text and name in _KNOWN:
+            _take(asked, name, [text])
+    return _filter(asked), _paging(paging)
+
+
+def from_json(document: Any) -> tuple[LogFilter, Paging]:
+    """Of a JSON object; an unknown key is an error. Raises InvalidField."""
+    if not isinstance(document, dict):
+        raise InvalidField("the filter must be a JSON object")
+    asked = _Asked()
+    for name, value in document.items():
+        if name not in _KNOWN and name not in _PAGING and name != "metadata":
+            raise InvalidField("is no field of a filter", field=name[:NAME_CHARS_MAX])
+        if name in _PAGING or value in (None, "", []):
+            continue
+        if name == "metadata":
+            _take_metadata(asked, value)
+            continue
+        values = value if isinstance(value, list) else [value]
+        if not all(isinstance(text, str) for text in values):
+            raise InvalidField("must be a string, or a list of strings", field=name)
+        _take(asked, name, [text for text in values if text])
+    return _filter(asked), _paging({name: document[name] for name in _PAGING & document.keys()})
+
+
+def _take(asked: _Asked, name: str, values: list[str]) -> None:
+    """One of _KNOWN; what was given last counts where only one can."""
+    if not values:
+        return
+    if column := EXACT.get(name):
+        asked.exact.setdefault(column, []).extend(values)
+        _bounded(asked.exact[column], name)
+    elif name == "level":
+        asked.levels += values
+        _bounded(asked.levels, name)
+    elif name == "min_level":
+        asked.least = values[-1]
+    elif bound := _TIMES.get(name):
+        try:
+            asked.times[bound] = parse_time(values[-1])
+        except ValueError:
+            raise InvalidField("must be an RFC 3339 time", field=name) from None
+    else:
+        asked.search = values[-1]
+        if len(asked.search) > SEARCH_CHARS_MAX:
+            raise InvalidField(f"must have at most {SEARCH_CHARS_MAX} characters", field=name)
+
+
+def _take_metadata(asked: _Asked, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise InvalidField("must be an object of keys and values", field="metadata")
+    for key, wanted in value.items():
+        asked.metadata[key] = [json.dumps(wanted)]
+
+
+def _alternatives(text: str) -> list[str]:
+    """A value of a query string has no type: `5` is the number and the text."""
+    found = [json.dumps(text)]
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return found
+    if value is None or isinstance(value, (bool, int, float)):
+        found.append(text)
+    return found
+
+
+def _bounded(values: Sequence[str], name: str) -> None:
+    if len(values) > VALUES_MAX:
+        raise InvalidField(f"must have at most {VALUES_MAX} values", field=name)
+
+
+def _filter(asked: _Asked) -> LogFilter:
+    if len(asked.metadata) > METADATA_MAX:
+        raise InvalidField(f"must have at most {METADATA_MAX} keys", field="metadata")
+    for key, texts in asked.metadata.items():
+        _bounded(texts, _METADATA + key)
+    return LogFilter(
+        tuple(sorted((column, tuple(sorted(set(values)))) for column, values in asked.exact.items())),
+        _severities(asked.levels, asked.least),
+        asked.times.get("start"),
+        asked.times.get("end"),
+        asked.search,
+        tuple(sorted((key, tuple(sorted(set(texts)))) for key, texts in asked.metadata.items())),
+    )
+
+
+def _severities(levels: Sequence[str], least: str) -> tuple[tuple[int, int], ...] | None:
+    """The ranges of the levels, cut at the least one. An unknown word matches nothing."""
+    if not levels and not least:
+        return None
+    low = 1
+    if least:
+        bounds = range_of(least)
+        low = bounds[0] if bounds else HIGHEST + 1
+    wanted = matching(levels) if levels else [(1, HIGHEST)]
+    return tuple((max(low, first), last) for first, last in wanted if last >= low)
+
+
+def _paging(given: Mapping[str, Any]) -> Paging:
+    page = max(1, _whole(given.get("page"), 1))
+    size = _whole(given.get("page_size"), 0)
+    size = min(PAGE_SIZE_MAX, max(1, size)) if size else PAGE_SIZE
+    cursor = given.get("cursor")
+    if cursor is not None and not isinstance(cursor, str):
+        raise InvalidField("must be a string", field="cursor")
+    if cursor is None and page * size > DEPTH_MAX:
+        raise InvalidField(f"page times page_size is above {DEPTH_MAX}: go on by cursor", field="page")
+    wants_count = str(given.get("count", "")).lower() == "true"
+    return Paging(page, size, given.get("order") == "asc", cursor, cursor is None or wants_count)
+
+
+def _whole(value: Any, default: int) -> int:
+    """A number that people write into an address; what cannot be read is the default."""
+    try:
+        return int(str(value)[:18])
+    except ValueError:
+        return default
+
+
+def write_cursor(position: Position, asked: LogFilter, *, ascending: bool) -> str:
+    """Where to go on, for this question only."""
+    packed = msgspec.msgpack.encode((position.ts_ms, position.id, asked.digest(), ascending))
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def read_cursor(cursor: str, asked: LogFilter, *, ascending: bool) -> Position:
+    """Raises InvalidField for a damaged one, and for one of another question."""
+    try:
+        packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        ts_ms, entry_id, digest, order = msgspec.msgpack.decode(packed, type=tuple[int, bytes, bytes, bool])
+    except (binascii.Error, msgspec.DecodeError, ValueError):
+        raise InvalidField("is damaged", field="cursor") from None
+    if digest != asked.digest() or order is not ascending:
+        raise InvalidField("belongs to another question", field="cursor")
+    if len(entry_id) != 16 or not 0 <= ts_ms < 2**47:  # beyond it no time can be written
+        raise InvalidField("is damaged", field="cursor")
+    return Position(ts_ms, entry_id)

@@ -1,0 +1,127 @@
+"""Reading logs: a filter as SQL, pages by number and by position, one entry by its id.
+
+The text of a query depends on which conditions there are, never on what is in them: every value is an argument.
+The order is (ts, id); a position goes on exactly behind a row whatever was written meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import asyncpg
+
+from tracehub.protocol.errors import QueryTimeout
+from tracehub.protocol.filters import LogFilter, Position
+from tracehub.protocol.times import moment_of
+from tracehub.storage.postgres.failures import translated
+from tracehub.storage.postgres.queries import SQL
+
+COUNT_EXACT_MAX = 1_000_000
+QUERY_TIMEOUT_S = 10.0
+
+
+class _Conditions:
+    """A WHERE clause in the making."""
+
+    def __init__(self, tenant_id: str) -> None:
+        self.args: list[Any] = []
+        self._parts = [f"tenant_id = {self.put(uuid.UUID(tenant_id))}"]
+
+    def put(self, value: Any) -> str:
+        """The placeholder of an argument."""
+        self.args.append(value)
+        return f"${len(self.args)}"
+
+    def add(self, part: str) -> None:
+        self._parts.append(part)
+
+    def __str__(self) -> str:
+        return " and ".join(self._parts)
+
+
+class LogSearch:
+    """Raises Transient when Postgres is out of reach, QueryTimeout after QUERY_TIMEOUT_S."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def page(
+        self,
+        tenant_id: str,
+        wanted: LogFilter,
+        *,
+        limit: int,
+        ascending: bool = False,
+        after: Position | None = None,
+        skip: int = 0,
+    ) -> list[dict[str, Any]]:
+        """At most `limit` rows, behind `after` or from the `skip`th on."""
+        where = _where(tenant_id, wanted)
+        order = "" if ascending else " desc"
+        if after is not None:
+            _go_on(where, after, ascending=ascending)
+        text = f"{SQL.select_logs} where {where} order by ts{order}, id{order} limit {where.put(limit)}"
+        if skip:
+            text += f" offset {where.put(skip)}"
+        return await self._fetch(text, where.args)
+
+    async def count(self, tenant_id: str, wanted: LogFilter) -> tuple[int, bool]:
+        """How many rows match, and whether that is only an estimate."""
+        where = _where(tenant_id, wanted)
+        found = (await self._fetch(SQL.count_logs.format(where, COUNT_EXACT_MAX + 1), where.args))[0]["n"]
+        if found <= COUNT_EXACT_MAX:
+            return int(found), False
+        plan = await self._fetch(SQL.plan_logs.format(where), where.args)
+        return max(int(found), _planned_rows(plan[0]["QUERY PLAN"])), True
+
+    async def entry(self, tenant_id: str, entry_id: uuid.UUID) -> dict[str, Any] | None:
+        """One row."""
+        rows = await self._fetch(f"{SQL.select_logs} where tenant_id = $1 and id = $2", [tenant_id, entry_id])
+        return rows[0] if rows else None
+
+    async def _fetch(self, text: str, args: list[Any]) -> list[dict[str, Any]]:
+        with translated():
+            async with self._pool.acquire() as connection:
+                try:
+                    return [dict(row) for row in await connection.fetch(text, *args, timeout=QUERY_TIMEOUT_S)]
+                except TimeoutError:  # asyncpg has cancelled it in Postgres, too
+                    raise QueryTimeout(retry_after_s=1) from None
+
+
+def _where(tenant_id: str, wanted: LogFilter) -> _Conditions:
+    where = _Conditions(tenant_id)
+    for column, values in wanted.exact:
+        where.add(f"{column} = any({where.put(list(values))}::text[])")
+    if wanted.severities is not None:
+        ranges = [f"severity between {first} and {last}" for first, last in wanted.severities]
+        where.add(f"({' or '.join(ranges) or 'false'})")
+    if wanted.start_ms is not None:
+        where.add(f"ts >= {where.put(moment_of(wanted.start_ms))}")
+    if wanted.end_ms is not None:
+        where.add(f"ts <= {where.put(moment_of(wanted.end_ms))}")
+    if wanted.search:
+        where.add(f"message ilike {where.put(f'%{_literal(wanted.search)}%')}")
+    for key, texts in wanted.metadata:
+        any_of = f"any({where.put(list(texts))}::jsonb[])"
+        literal, path = where.put(key), where.put(key.split("."))
+        where.add(f"(attrs -> {literal} = {any_of} or attrs #> {path}::text[] = {any_of})")
+    return where
+
+
+def _go_on(where: _Conditions, after: Position, *, ascending: bool) -> None:
+    """The first condition is what an index and the choice of partitions can use."""
+    sign = ">" if ascending else "<"
+    ts, entry_id = where.put(moment_of(after.ts_ms)), where.put(uuid.UUID(bytes=after.id))
+    where.add(f"ts {sign}= {ts}")
+    where.add(f"(ts, id) {sign} ({ts}, {entry_id})")
+
+
+def _literal(text: str) -> str:
+    """Text in which LIKE sees no signs of its own."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _planned_rows(plan: str) -> int:
+    return int(json.loads(plan)[0]["Plan"]["Plan Rows"])
