@@ -36,11 +36,12 @@ class Stack:
 
     # Running
 
-    def start(self, **settings: str) -> None:
+    def start(self, *, simulators: int = 0, **settings: str) -> None:
         """Start `up` and wait until it says that everything runs."""
         output = self._folder / f"up-{len(self._outputs)}.txt"
         self._outputs.append(output)
-        command = [sys.executable, "-m", "apps.cli", "up", "--data-dir", str(self.data_dir), "--sim", "0"]
+        command = [sys.executable, "-m", "apps.cli", "up", "--data-dir", str(self.data_dir)]
+        command += ["--sim", str(simulators)]
         with output.open("wb") as file:
             self._process = subprocess.Popen(
                 [*command, "--port", str(self.port)],

@@ -25,7 +25,12 @@ import structlog
 VALUE_CHARACTERS_MAX = 2_000
 EXCEPTION_CHARACTERS_MAX = 8_000
 MASK = "***"
-QUIET = {"arq": logging.WARNING, "uvicorn.access": logging.WARNING, "asyncio": logging.WARNING}
+QUIET = {
+    "arq": logging.WARNING,
+    "uvicorn.access": logging.WARNING,
+    "uvicorn.error": logging.WARNING,
+    "asyncio": logging.WARNING,
+}
 
 _ADDRESS_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]+(?=@)")
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|authorization|api_?key|cookie", re.IGNORECASE)

@@ -45,6 +45,14 @@ export function clock(iso: string, withMillis = false): string {
   return withMillis ? `${time}.${pad(at.getMilliseconds(), 3)}` : time;
 }
 
+/** The time of day, and before it the day where it is not today's. */
+export function stamp(iso: string, now = new Date()): string {
+  const at = new Date(iso);
+  if (at.toDateString() === now.toDateString() || Number.isNaN(at.getTime())) return clock(iso, true);
+  const pad = (n: number) => String(n).padStart(2, "0");
+  return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${clock(iso, true)}`;
+}
+
 export function plural(n: number, one: string, many = `${one}s`): string {
   return `${count(n)} ${n === 1 ? one : many}`;
 }

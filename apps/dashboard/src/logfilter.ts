@@ -14,7 +14,7 @@ export interface Wanted {
 export function matches(entry: LogEntry, wanted: Wanted): boolean {
   return (
     (wanted.severity === 0 || entry.severity >= wanted.severity) &&
-    (wanted.service === "" || entry.service.toLowerCase().includes(wanted.service.toLowerCase())) &&
+    (wanted.service === "" || entry.service_name.toLowerCase().includes(wanted.service.toLowerCase())) &&
     (wanted.text === "" || entry.message.toLowerCase().includes(wanted.text.toLowerCase())) &&
     (wanted.trace === "" || entry.trace_id === wanted.trace) &&
     (wanted.request === "" || entry.request_id === wanted.request)

@@ -6,7 +6,7 @@ import type { LogEntry } from "./types";
 const ALL: Wanted = { service: "", severity: 0, text: "", trace: "", request: "" };
 
 function entry(seq: number, more: Partial<LogEntry> = {}): LogEntry {
-  return { id: String(seq), service: "shop", epoch: 0, seq, level: "INFO", severity: 9, message: `message ${seq}`, timestamp: "", created_at: "", ...more };
+  return { id: String(seq), service_name: "shop", seq, level: "INFO", severity: 9, message: `message ${seq}`, timestamp: "", created_at: "", ...more };
 }
 
 function filled(max: number, count: number): LogRing {
@@ -28,7 +28,7 @@ describe("LogRing", () => {
 });
 
 describe("matches", () => {
-  const one = entry(1, { service: "Checkout", severity: 17, message: "Card DECLINED", trace_id: "t1", request_id: "r1" });
+  const one = entry(1, { service_name: "Checkout", severity: 17, message: "Card DECLINED", trace_id: "t1", request_id: "r1" });
   it.each<[Partial<Wanted>, boolean]>([
     [{}, true],
     [{ service: "check" }, true],

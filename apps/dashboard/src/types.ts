@@ -110,14 +110,15 @@ export interface Replay {
 
 export interface LogEntry {
   id: string;
-  service: string;
-  epoch: number;
-  seq: number;
+  service_name: string;
   level: string;
+  level_text?: string;
   severity: number;
   message: string;
   timestamp: string;
   created_at: string;
+  trace_id?: string;
+  request_id?: string;
   metadata?: unknown;
   [more: string]: unknown;
 }

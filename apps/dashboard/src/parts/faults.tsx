@@ -1,11 +1,11 @@
 /**
- * The fault panel: five ways to break it, what each really does, and a report of how it healed. A report
- * compares the proof before with the proof after, and ends when the fault is over and nothing is missing.
+ * The fault panel: five ways to break it, what each really does, and a report of how it healed (healing.ts).
  */
 
 import { useEffect, useRef, useState } from "react";
 import { ask, type Refusal, useAsked } from "../api";
 import { count, duration } from "../format";
+import { isHealed } from "../healing";
 import { events, faults } from "../live";
 import { useNow } from "../now";
 import { useStore } from "../store";
@@ -52,14 +52,8 @@ async function watch(report: Report, tell: (next: Report) => void, alive: () => 
     try {
       const [now, proof] = await Promise.all([ask<Snapshot>("/metrics/snapshot"), ask<Proof>("/proof")]);
       const on = now.faults.some((fault) => fault.action === report.action);
-      const missing = now.services.some((service) => service.missingCount > 0);
       const crashed = report.action === "crash_worker" && !isRepaired(report.startedAt);
-      // Everything that had been produced when the fault began must be settled by now.
-      const settled = report.before.streams.every((before) => {
-        const after = proof.streams.find((s) => s.service === before.service && s.epoch === before.epoch);
-        return after !== undefined && after.ackTill >= before.produced;
-      });
-      if (!on && !missing && !crashed && settled && proof.balanced) {
+      if (!on && !crashed && isHealed(report.before, proof, now.services)) {
         tell({ ...current, after: proof, healedMs: Date.now() - report.startedAt });
         return;
       }

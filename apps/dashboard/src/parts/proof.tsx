@@ -1,15 +1,16 @@
 /** The proof in one line (GET /proof): produced = stored + buffered + in flight + lost. */
 
+import { Link } from "wouter";
 import { useAsked } from "../api";
 import { count } from "../format";
-import type { Proof, Totals } from "../types";
+import type { Proof, StreamProof } from "../types";
 import { When } from "./states";
 
 export function ProofLine({ service }: { service?: string }) {
   const asked = useAsked<Proof>(service ? `/proof?service=${encodeURIComponent(service)}` : "/proof", 2_000);
   return (
     <When asked={asked} what="the proof">
-      {(proof) => <ProofSum totals={proof.totals} balanced={proof.balanced} />}
+      {(proof) => <ProofSum proof={proof} />}
     </When>
   );
 }
@@ -23,7 +24,7 @@ function Term({ n, word, op }: { n: number; word: string; op?: string }) {
   );
 }
 
-export function ProofSum({ totals, balanced }: { totals: Totals; balanced: boolean }) {
+export function ProofSum({ proof: { totals, balanced, streams } }: { proof: Proof }) {
   return (
     <div className={`panel proof ${balanced ? "balanced" : "broken"}`} data-balanced={balanced}>
       <div className="sum">
@@ -38,6 +39,25 @@ export function ProofSum({ totals, balanced }: { totals: Totals; balanced: boole
         {count(totals.duplicates)} duplicates turned away, {count(totals.conflicts)} conflicts set aside
         {totals.expired > 0 && <>, {count(totals.expired)} expired by retention</>}.
       </p>
+      <Unbalanced streams={streams.filter((stream) => !stream.balanced)} />
     </div>
+  );
+}
+
+const NAMED_MAX = 3;
+
+/** What does not add up, and what to do about it. */
+function Unbalanced({ streams }: { streams: StreamProof[] }) {
+  if (streams.length === 0) return null;
+  return (
+    <p className="small">
+      {streams.slice(0, NAMED_MAX).map((stream) => (
+        <span key={`${stream.service} ${stream.epoch}`}>
+          <b>{count(stream.unaccounted)}</b> of <Link href={`/services/${encodeURIComponent(stream.service)}`}>{stream.service}</Link>,{" "}
+        </span>
+      ))}
+      {streams.length > NAMED_MAX && <>and {count(streams.length - NAMED_MAX)} more streams, </>}
+      neither stored nor in a buffer: send them again, or sign them off under <Link href="/replay?status=pending">Replay</Link>.
+    </p>
   );
 }

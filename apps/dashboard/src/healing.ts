@@ -1,0 +1,22 @@
+/** When a fault has healed, by the proof before it and the proof now. Pure. */
+
+import type { Proof, Service, StreamProof } from "./types";
+
+type Named = Pick<StreamProof, "service" | "epoch">;
+
+const name = (stream: Named) => `${stream.epoch} ${stream.service}`;
+
+/**
+ * Everything that had been produced when the fault began is settled, nothing is missing, every stream balances.
+ * What was broken before the fault is none of its doing: streams that did not balance then are left out.
+ */
+export function isHealed(before: Proof, now: Proof, services: readonly Pick<Service, "service" | "epoch" | "missingCount">[]): boolean {
+  const broken = new Set(before.streams.filter((stream) => !stream.balanced).map(name));
+  const counts = (stream: Named) => !broken.has(name(stream));
+  const reached = new Map(now.streams.map((stream) => [name(stream), stream.ackTill]));
+  return (
+    before.streams.filter(counts).every((stream) => (reached.get(name(stream)) ?? 0) >= stream.produced) &&
+    now.streams.filter(counts).every((stream) => stream.balanced) &&
+    services.filter(counts).every((service) => service.missingCount === 0)
+  );
+}

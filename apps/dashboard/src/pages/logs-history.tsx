@@ -1,0 +1,76 @@
+/** What was stored, newest first, page by page from the server. */
+
+import { type ReactNode, useDeferredValue, useRef, useState } from "react";
+import { count } from "../format";
+import { HISTORY_MAX, type Question, queryOf, useHistory } from "../history";
+import { snapshot } from "../live";
+import { LogList } from "../parts/loglist";
+import type { Put } from "../parts/logrow";
+import { Empty, Loading } from "../parts/states";
+import { useStore } from "../store";
+
+const NEAR_PX = 600; // so near to the end the next page is fetched
+
+interface Props {
+  question: Question;
+  put: Put;
+  view: ReactNode;
+  filters: ReactNode;
+}
+
+export function History({ question, put, view, filters }: Props) {
+  const services = (useStore(snapshot)?.services ?? []).map((s) => s.service);
+  const [fresh, setFresh] = useState(0);
+  const query = useDeferredValue(queryOf(question, services));
+  return <Found key={fresh} query={query} put={put} view={view} filters={filters} again={() => setFresh(fresh + 1)} />;
+}
+
+function Found({ query, put, view, filters, again }: Omit<Props, "question"> & { query: string; again: () => void }) {
+  const { entries, done, full, loading, error, more } = useHistory(query);
+  const [open, setOpen] = useState<string | null>(null);
+  const place = useRef<HTMLDivElement>(null);
+  const scrolled = (element: HTMLDivElement) => {
+    if (!error && element.scrollHeight - element.scrollTop - element.clientHeight < NEAR_PX) more();
+  };
+  return (
+    <>
+      <div className="head">
+        <h1>Logs</h1>
+        {view}
+        <button type="button" onClick={again}>
+          Ask again
+        </button>
+        <span className="soft small" role="status">
+          {count(entries.length)} found{done ? ", all there are" : full ? `; no more than ${count(HISTORY_MAX)} are kept here: ask for a shorter time` : ", older ones follow as you scroll"}
+        </span>
+      </div>
+      {filters}
+      {error && (
+        <div className="empty" role="alert">
+          <span className="signal bad">{error.message}</span>
+          <button type="button" onClick={more}>
+            Try again
+          </button>
+        </div>
+      )}
+      {entries.length > 0 && (
+        <LogList
+          place={place}
+          rows={{ count: entries.length, keyAt: (index) => entries[index]!.id, entryAt: (index) => entries[index] }}
+          open={open}
+          openAt={open === null ? -1 : entries.findIndex((entry) => entry.id === open)}
+          setOpen={setOpen}
+          put={put}
+          dated
+          label="Stored log entries, the newest first"
+          onScroll={scrolled}
+        />
+      )}
+      {entries.length === 0 && !error && (loading || !done ? <Loading what="what was stored" /> : (
+        <Empty>
+          <p>Nothing that is stored is like this.</p>
+        </Empty>
+      ))}
+    </>
+  );
+}

@@ -1,0 +1,104 @@
+/** Every entry as it is committed, newest last. */
+
+import { type ReactNode, useMemo, useRef, useState } from "react";
+import { count } from "../format";
+import type { Question } from "../history";
+import { logs, logsVersion, snapshot } from "../live";
+import { LogFilter } from "../logfilter";
+import { type List, LogList } from "../parts/loglist";
+import { type Put, ROW } from "../parts/logrow";
+import { Empty } from "../parts/states";
+import { useStore } from "../store";
+
+interface Props {
+  question: Question;
+  put: Put;
+  view: ReactNode;
+  filters: ReactNode;
+}
+
+export function Live({ question, put, view, filters }: Props) {
+  const version = useStore(logsVersion);
+  const [pausedAt, setPausedAt] = useState<number | null>(null); // arrival number of the first that waits
+  const [open, setOpen] = useState<number | null>(null);
+  const kept = useRef(new LogFilter(logs));
+  const until = pausedAt ?? logs.total;
+  // The filter remembers what it has looked at, so a tick costs only what is new.
+  const shown = useMemo(() => kept.current.matching(question, until), [question, until, version]);
+  const waiting = pausedAt === null ? 0 : logs.total - pausedAt;
+  const place = useRef<HTMLDivElement>(null);
+  const stuck = useRef(true); // to the newest
+  const lastTop = useRef(0);
+  const lastShown = useRef<number[]>([]);
+  const live = pausedAt === null;
+  const drawn = (list: List) => {
+    if (lastShown.current === shown) return;
+    lastShown.current = shown;
+    if (live && stuck.current && shown.length > 0) list.scrollToIndex(shown.length - 1, { align: "end" });
+  };
+  const scrolled = (element: HTMLDivElement) => {
+    const atEnd = element.scrollHeight - element.scrollTop - element.clientHeight < 2 * ROW;
+    if (stuck.current && !atEnd && live && element.scrollTop < lastTop.current) {
+      stuck.current = false;
+      setPausedAt(logs.total);
+    } else if (atEnd) stuck.current = true;
+    lastTop.current = element.scrollTop;
+  };
+  const resume = () => {
+    stuck.current = true;
+    setPausedAt(null);
+  };
+  return (
+    <>
+      <div className="head">
+        <h1>Live logs</h1>
+        {view}
+        <button type="button" className={live ? "" : "main"} onClick={live ? () => setPausedAt(logs.total) : resume}>
+          {live ? "Pause" : `Resume (${count(waiting)} wait)`}
+        </button>
+        <span className="soft small" role="status">
+          {count(shown.length)} of {count(until - logs.firstNumber)} shown
+        </span>
+        <Sampled />
+      </div>
+      {filters}
+      {shown.length === 0 ? (
+        <Empty>
+          <p>
+            {logs.length === 0
+              ? "Nothing was stored since this page was opened. New entries appear here as they are committed; what was stored before is under History."
+              : "Nothing of what came so far is like this. What was stored before this page was opened is under History."}
+          </p>
+        </Empty>
+      ) : (
+        <LogList
+          place={place}
+          rows={{ count: shown.length, keyAt: (index) => shown[index]!, entryAt: (index) => logs.byNumber(shown[index]!) }}
+          open={open}
+          openAt={open === null ? -1 : shown.indexOf(open)}
+          setOpen={setOpen}
+          put={put}
+          label="Log entries, the newest last"
+          onScroll={scrolled}
+          drawn={drawn}
+        >
+          {!live && (
+            <button type="button" className="main jump" onClick={resume}>
+              Jump to the latest
+            </button>
+          )}
+        </LogList>
+      )}
+    </>
+  );
+}
+
+function Sampled() {
+  const live = useStore(snapshot)?.live;
+  if (!live || (live.skipped === 0 && logs.skipped === 0)) return null;
+  return (
+    <span className="signal warn small">
+      sampled: the server left {count(live.skipped + logs.skipped)} entries out of the live view; they are stored
+    </span>
+  );
+}

@@ -1,0 +1,99 @@
+/** One log entry: its line, and everything that is known of it. Text is only ever text. */
+
+import { memo, useState } from "react";
+import { stamp } from "../format";
+import type { LogEntry } from "../types";
+import { JsonTree } from "./json";
+import { Surrounding } from "./surrounding";
+
+export const ROW = 24;
+export const DETAIL = 340;
+
+export type Put = (changes: Record<string, string>) => void;
+
+export const LogRow = memo(function LogRow({ entry, open, toggle }: { entry: LogEntry; open: boolean; toggle: () => void }) {
+  return (
+    <button type="button" className={`log-row ${open ? "open" : ""}`} onClick={toggle} aria-expanded={open}>
+      <Line entry={entry} />
+    </button>
+  );
+});
+
+export function Line({ entry }: { entry: LogEntry }) {
+  return (
+    <>
+      <span className="soft">{stamp(entry.timestamp)}</span>
+      <span className={`level-${word(entry.severity)}`}>{entry.level_text ?? entry.level}</span>
+      <span className="service soft">{entry.service_name}</span>
+      <span>{entry.message}</span>
+    </>
+  );
+}
+
+function word(severity: number): string {
+  if (severity >= 17) return "error";
+  return severity >= 13 ? "warn" : "info";
+}
+
+export function LogDetail({ entry, put }: { entry: LogEntry; put: Put }) {
+  const { metadata, ...fields } = entry;
+  const [copied, setCopied] = useState("");
+  const [around, setAround] = useState(false);
+  const copy = async (what: string, text: string) => {
+    try {
+      await navigator.clipboard.writeText(text);
+      setCopied(`${what} copied`);
+    } catch {
+      setCopied("the browser does not allow copying");
+    }
+  };
+  return (
+    <div className="log-detail" style={{ top: ROW, height: DETAIL }}>
+      <div className="inline">
+        <button type="button" onClick={() => copy("JSON", JSON.stringify(entry, null, 2))}>
+          Copy as JSON
+        </button>
+        <button type="button" onClick={() => copy("curl", `curl ${window.location.origin}/api/v1/logs/${entry.id}`)}>
+          Copy as curl
+        </button>
+        <button type="button" aria-pressed={around} onClick={() => setAround(!around)}>
+          Surrounding lines
+        </button>
+        {entry.trace_id !== undefined && (
+          <button type="button" onClick={() => put({ trace_id: entry.trace_id! })}>
+            Follow this trace
+          </button>
+        )}
+        {entry.request_id !== undefined && (
+          <button type="button" onClick={() => put({ request_id: entry.request_id! })}>
+            Follow this request
+          </button>
+        )}
+        <span role="status" className="soft small">
+          {copied}
+        </span>
+      </div>
+      {around ? (
+        <Surrounding entry={entry} />
+      ) : (
+        <>
+          <dl className="fields">
+            {Object.entries(fields).map(([name, value]) => (
+              <Field key={name} name={name} value={value} />
+            ))}
+          </dl>
+          {metadata !== undefined && <JsonTree name="attrs" value={metadata} open />}
+        </>
+      )}
+    </div>
+  );
+}
+
+function Field({ name, value }: { name: string; value: unknown }) {
+  return (
+    <>
+      <dt>{name}</dt>
+      <dd>{typeof value === "object" ? JSON.stringify(value) : String(value)}</dd>
+    </>
+  );
+}

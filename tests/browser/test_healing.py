@@ -1,0 +1,178 @@
+"""Gaps that open and close, replays, dead letters, and every fault from its button to its report."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+Look = Callable[..., Page]
+HEALS_MS = 60_000
+
+
+def send(api: httpx.Client, service: str, *numbers: int, text: str = "line") -> dict[str, Any]:
+    batch = [{"seq": seq, "message": f"{text} {seq}"} for seq in numbers]
+    answer = api.post("/ingest", json={"service": service, "batch": batch})
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def unique(name: str) -> str:
+    return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+def legend(page: Page, kind: str) -> Locator:
+    return page.locator(f".legend [data-kind={kind}]")
+
+
+def test_gap_is_seen_opening_and_healing(look: Look, api: httpx.Client) -> None:
+    service = unique("gap")
+    send(api, service, *range(1, 11))
+    page = look(f"/services/{service}")
+    expect(legend(page, "stored")).to_have_attribute("data-ranges", "1")
+    before = page.locator("canvas.strip").evaluate("canvas => canvas.toDataURL()")
+    send(api, service, *range(15, 21))
+    open_gap = page.get_by_text(re.compile(r"Open:\s*11 – 14"))
+    expect(open_gap).to_be_visible()
+    expect(page.locator(".figure", has_text="Missing").locator("dd")).to_have_text(re.compile("^4"))
+    expect(page.locator(".figure", has_text="Acknowledged till").locator("dd")).to_have_text(
+        re.compile("^10")
+    )
+    assert page.locator("canvas.strip").evaluate("canvas => canvas.toDataURL()") != before
+    page.get_by_role("button", name="First gap").click()
+    strip = page.locator("canvas.strip")
+    strip.focus()
+    label = strip.get_attribute("aria-label")
+    page.keyboard.press("+")
+    expect(strip).not_to_have_attribute("aria-label", label or "")
+    page.keyboard.press("0")
+    expect(page.get_by_role("button", name="Whole line")).to_be_disabled()
+    send(api, service, 11, 12, 13, 14)
+    expect(open_gap).to_have_count(0)
+    expect(legend(page, "stored")).to_have_attribute("data-ranges", "1")
+    expect(page.locator(".figure", has_text="Acknowledged till").locator("dd")).to_have_text(
+        re.compile("^20")
+    )
+
+
+def test_replay_is_asked_for_by_hand(look: Look, api: httpx.Client) -> None:
+    watched: Any = look
+    watched.expected = re.compile("status of 404")  # the browser's own word for the refusal below
+    service = unique("replay")
+    send(api, service, 1, 2, 3)
+    page = look(f"/replay?service={service}")
+    expect(page.get_by_text("No replay is like this.")).to_be_visible()
+    form = page.locator("form")
+    status = form.locator("[role=status]")
+    for start, end, says in (
+        ("0", "3", "at least 1"),
+        ("x", "3", "at least 1"),
+        ("3", "2", "not below from"),
+    ):
+        form.get_by_label("From").fill(start)
+        form.get_by_label("To").fill(end)
+        form.get_by_role("button", name="Replay").click()
+        expect(status).to_contain_text(says)
+    form.get_by_label("Service of the range").fill(service + "-unknown")
+    form.get_by_label("To").fill("3")
+    form.get_by_role("button", name="Replay").click()
+    expect(status).to_contain_text("No log of this service")
+    form.get_by_label("Service of the range").fill(service)
+    form.get_by_label("From").fill("1")
+    form.get_by_role("button", name="Replay").click()
+    expect(status).to_contain_text(re.compile(r"Replay \d+ was asked for"))
+    row = page.locator("tbody tr")
+    expect(row).to_have_count(1)
+    expect(row).to_contain_text("hand")
+    expect(row).to_contain_text("completed", timeout=20_000)
+
+
+def test_gap_is_signed_off_as_lost(look: Look, api: httpx.Client) -> None:
+    service = unique("lost")
+    send(api, service, 1, 5)
+    page = look(f"/replay?service={service}")
+    row = page.locator("tbody tr")
+    expect(row).to_have_count(1)
+    row.get_by_role("button", name="Sign off").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("signed by the operator")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    row.get_by_role("button", name="Sign off").click()
+    dialog.get_by_role("button", name="Sign off as lost").click()
+    expect(row).to_contain_text("lost")
+    expect(row.get_by_role("button", name="Sign off")).to_have_count(0)
+    page.get_by_role("button", name=re.compile("^Pending")).click()
+    expect(page).to_have_url(re.compile("status=pending"))
+    expect(page.get_by_text("No replay is like this.")).to_be_visible()
+    page.goto(page.url.split("/replay")[0] + f"/services/{service}")
+    expect(legend(page, "lost")).to_have_attribute("data-ranges", "1")
+    expect(page.locator(".proof")).to_contain_text("3 lost, signed off")
+    expect(page.locator(".proof")).to_have_attribute("data-balanced", "true")
+
+
+def test_dead_letter_is_shown_and_discarded(look: Look, api: httpx.Client) -> None:
+    service = unique("letter")
+    send(api, service, 1)
+    send(api, service, 1, text="something else")
+    page = look("/queue")
+    letter = page.locator(".fault", has_text=service)
+    expect(letter).to_contain_text("conflict")
+    letter.locator("summary").first.click()
+    expect(letter).to_contain_text("something else 1")
+    letter.get_by_role("button", name="Discard").click()
+    expect(letter).to_have_count(0)
+
+
+def healed(page: Page, action: str) -> None:
+    report = page.locator(f"[data-fault={action}] .report")
+    expect(report).to_have_attribute("data-healed", "true", timeout=HEALS_MS)
+    expect(report).to_contain_text(re.compile(r"Healed in .*: lost 0, stored twice 0\."))
+
+
+def press(page: Page, action: str) -> None:
+    page.locator(f"[data-fault={action}] button").click()
+
+
+def test_crashed_worker_heals_before_ones_eyes(look: Look) -> None:
+    page = look("/queue")
+    page.get_by_role("button", name="Faults").click()
+    press(page, "crash_worker")
+    happened = page.locator("section", has_text="What happened")
+    expect(happened).to_contain_text(re.compile(r"worker-\d crashed; back in"))
+    healed(page, "crash_worker")
+    expect(happened).to_contain_text(re.compile(r"worker-\d is back after"))
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("tbody tr", has_text="worker-")).to_have_count(2)
+    expect(page.locator("tbody tr", has_text="dead")).to_have_count(0)
+
+
+@pytest.mark.parametrize("action", ["drop_network", "delay_ack", "flush_queue"])
+def test_fault_runs_and_heals(look: Look, action: str) -> None:
+    page = look("/")
+    page.get_by_role("button", name="Faults").click()
+    press(page, action)
+    if action != "flush_queue":
+        expect(page.locator(f"[data-fault={action}]")).to_contain_text(re.compile(r"on for another \d+ s"))
+        expect(page.locator("section", has_text="Running faults")).to_contain_text(action.replace("_", " "))
+    healed(page, action)
+    page.keyboard.press("Escape")
+    expect(page.locator(".proof")).to_have_attribute("data-balanced", "true", timeout=HEALS_MS)
+
+
+def test_reset_ends_what_is_on(look: Look) -> None:
+    page = look("/")
+    page.get_by_role("button", name="Faults").click()
+    press(page, "delay_ack")
+    expect(page.locator("[data-fault=delay_ack]")).to_contain_text("on for another")
+    press(page, "reset")
+    expect(page.locator("[data-fault=delay_ack]")).not_to_contain_text("on for another")
+    healed(page, "delay_ack")

@@ -1,0 +1,150 @@
+"""Every page as it is opened: directly, in both themes, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import PHONE, ROOT, WIDE
+from tests.e2e.stack import Stack
+from tests.eventually import eventually_sync
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+AXE = ROOT / "apps" / "dashboard" / "node_modules" / "axe-core" / "axe.min.js"
+PAGES = {
+    "/": "Overview",
+    "/live-logs": "Live logs",
+    "/live-logs?view=history": "Logs",
+    "/services": "Services",
+    "/services/auth-svc": "auth-svc",
+    "/replay": "Replay",
+    "/queue": "Queue",
+}
+
+Look = Callable[..., Page]
+
+
+def findings(page: Page) -> list[dict[str, Any]]:
+    """What axe finds serious or critical."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate(
+        "axe.run().then(r => r.violations.map(v => [v.id, v.impact, v.nodes.map(n => n.html)]))"
+    )
+    return [finding for finding in found if finding[1] in ("serious", "critical")]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+@pytest.mark.parametrize("path", PAGES)
+def test_page_opens_directly_and_is_accessible(look: Look, path: str, width: int, scheme: str) -> None:
+    page = look(path, width=width, scheme=scheme)
+    expect(page.get_by_role("heading", level=1)).to_have_text(PAGES[path])
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    expect(page.get_by_text(re.compile("^Loading"))).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+        "the page is wider than its window"
+    )
+    assert findings(page) == []
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+
+
+def test_theme_can_be_chosen_and_is_kept(look: Look) -> None:
+    page = look("/queue", scheme="light")
+    page.get_by_role("button", name="Dark").click()
+    page.reload()
+    expect(page.get_by_role("button", name="Light")).to_be_visible()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_overview_shows_rates_services_workers_and_a_proof_that_balances(look: Look) -> None:
+    page = look("/")
+    proof = page.locator(".proof")
+    expect(proof).to_have_attribute("data-balanced", "true")
+    expect(proof).to_contain_text(re.compile(r"produced\s*=.*stored\s*\+.*buffers\s*\+.*lost", re.DOTALL))
+    expect(page.locator("tbody tr", has_text="-svc")).to_have_count(3)
+    expect(page.locator("tbody tr", has_text="worker-")).to_have_count(2)
+    expect(page.locator(".uplot canvas")).to_be_visible()
+    span = page.get_by_role("group", name="Time span")
+    span.get_by_role("button", name="1 h").click()
+    expect(span.get_by_role("button", name="1 h")).to_have_attribute("aria-pressed", "true")
+    stored = page.locator(".figure", has=page.get_by_text("Stored", exact=True)).locator("dd")
+    expect(stored).not_to_have_text(re.compile(r"^0\.0"), timeout=20_000)
+
+
+def test_pages_are_reached_by_keyboard(look: Look) -> None:
+    page = look("/")
+    page.get_by_role("link", name="Queue").focus()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/queue$"))
+    expect(page.get_by_role("link", name="Queue")).to_have_attribute("aria-current", "page")
+    page.go_back()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+
+
+def test_services_are_filtered_and_lead_to_their_page(look: Look) -> None:
+    page = look("/services")
+    rows = page.locator("tbody tr")
+    expect(rows.filter(has_text="auth-svc")).to_have_count(1)
+    page.get_by_label("Filter by name").fill("AUTH")
+    expect(rows).to_have_count(1)
+    page.get_by_role("link", name="auth-svc").click()
+    expect(page).to_have_url(re.compile("/services/auth-svc$"))
+    expect(page.locator(".proof")).to_have_attribute("data-balanced", re.compile("true|false"))
+    page.get_by_role("link", name="Its logs").click()
+    expect(page.get_by_label("Service")).to_have_value("auth-svc")
+
+
+def test_what_is_not_there_says_so(look: Look) -> None:
+    page = look("/services/nobody")
+    expect(page.get_by_text("No log of a service of this name was ever received.")).to_be_visible()
+    page.goto(page.url.replace("/services/nobody", "/live-logs?view=history&text=nobody-ever-said-this"))
+    expect(page.get_by_text("Nothing that is stored is like this.")).to_be_visible()
+
+
+def test_page_comes_back_after_the_backend(look: Look, stack: Stack, api: httpx.Client) -> None:
+    watched: Any = look
+    watched.expected = re.compile("WebSocket connection|Failed to load resource")
+    page = look("/live-logs?service=auth")
+    expect(page.locator(".log-row").first).to_be_visible()
+    pid = stack.pid("backend")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    expect(page.get_by_role("alert")).to_contain_text("disconnected")
+    eventually_sync(lambda: stack.pid("backend") not in (None, pid), 30)
+    expect(page.get_by_text("live", exact=True)).to_be_visible(timeout=30_000)
+    before = int(
+        page.evaluate("document.querySelector('[role=status]').innerText").replace(",", "").split()[0]
+    )
+
+    def grows() -> bool:
+        now = page.evaluate("document.querySelector('[role=status]').innerText")
+        return int(now.replace(",", "").split()[0]) > before
+
+    eventually_sync(grows, 30)
+
+
+def test_policy_allows_no_inline_script(api: httpx.Client) -> None:
+    policy = api.get("/").headers["content-security-policy"]
+    parts = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert parts["script-src"] == "'self'"
+    assert parts["default-src"] == "'none'"
+
+
+def test_built_files_name_no_other_host() -> None:
+    built = Path(ROOT / "apps" / "dashboard" / "dist")
+    hosts = set()
+    for file in built.rglob("*.*"):
+        hosts |= set(re.findall(r"https?://[\w.-]+\.\w+", file.read_text(errors="replace")))
+    # Names of XML vocabularies and of pages that explain an error; none of them is asked for.
+    known = {"http://www.w3.org", "https://react.dev", "https://socket.io"}
+    assert {host for host in hosts if host not in known} <= {"https://github.com"}, json.dumps(sorted(hosts))
