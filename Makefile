@@ -1,5 +1,6 @@
 # make run    everything in one terminal: databases, backend, workers, simulators   (ARGS="--port 3002 --sim 0")
 # make setup  only install, into .venv                                              (PYTHON=python3.12)
+# make soak   a minute of 500 entries a second before an open page
 # make dashboard  build the web interface; `make run` does it by itself
 # make test   style, types, import rules, then every test                           (ARGS="-k gaps")
 # make check  the first half of `make test`, in under half a minute
@@ -12,7 +13,7 @@ BIN := .venv/bin
 SEEDS ?= 20000
 export PYTHON
 
-.PHONY: help setup dashboard run test check sim bench lock clean
+.PHONY: help setup dashboard run test check sim soak bench lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,8 +29,11 @@ dashboard: setup
 run: dashboard
 	@exec $(BIN)/python -I -S tracehub/runtime/guard.py $$PPID 15 -1 -1 $(BIN)/tracehub up $(ARGS)
 
+# pytest comes last: its summary ends the output.
 test: check
-	@$(BIN)/pytest -n 2 $(ARGS)
+	@scripts/dashboard test
+	@scripts/browser
+	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 check: setup
 	@$(BIN)/ruff check .
@@ -39,6 +43,10 @@ check: setup
 
 sim: setup
 	@SEEDS=$(SEEDS) $(BIN)/pytest -n 2 tests/simulation $(ARGS)
+
+soak: dashboard
+	@scripts/browser
+	@$(BIN)/pytest -m soak $(ARGS)
 
 bench: setup
 	@$(BIN)/tracehub bench $(ARGS)

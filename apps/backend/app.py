@@ -24,6 +24,7 @@ from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
 from apps.backend.live.snapshot import Snapshots
 from apps.backend.live.socketio import Live
+from apps.backend.live.trail import Trail
 from apps.backend.metrics import Metrics, Tally
 from apps.backend.protocol import CROWDED
 from apps.backend.submission import Submitter
@@ -88,14 +89,16 @@ def build(settings: Settings) -> ASGIApp:
     live = Live(board, snapshots, now_ms, settings.live_entries_per_second_max)
     crashes = CrashWatch(workers, queue, now_ms)
     metrics = Metrics()
+    trail = Trail(board, queue, now_ms)
     ctx = application.state.context = Context(
         settings, redis, queue, RedisBuffers(buffers), ledger, reading, LogSearch(pool), submitter, faults,
-        board, snapshots, metrics, now_ms, random_bytes,
+        board, snapshots, trail, metrics, now_ms, random_bytes,
     )  # fmt: skip
 
     async def hear(message: bytes) -> None:
         heard = decode_live(message)
         crashes.heard(heard)
+        trail.heard(heard)
         await live.heard(heard)
         await faults.heard(heard)
 
@@ -113,6 +116,7 @@ def build(settings: Settings) -> ASGIApp:
             asyncio.create_task(live.run()),
             asyncio.create_task(faults.run()),
             asyncio.create_task(crashes.run()),
+            asyncio.create_task(trail.run()),
         ]
         log.info("backend.started", host=settings.host, port=settings.port, faults=settings.faults)
         yield

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.snapshot import Snapshots
+from apps.backend.live.trail import Trail
 from apps.backend.metrics import Metrics
 from apps.backend.submission import Submitter
 from tracehub.protocol.errors import Forbidden, InvalidField, NotFound
@@ -40,6 +41,7 @@ class Context:
     faults: Faults
     board: Board
     snapshots: Snapshots
+    trail: Trail
     metrics: Metrics
     clock: Clock
     random: Random

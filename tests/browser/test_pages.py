@@ -81,6 +81,18 @@ def test_overview_shows_rates_services_workers_and_a_proof_that_balances(look: L
     expect(stored).not_to_have_text(re.compile(r"^0\.0"), timeout=20_000)
 
 
+def test_charts_and_events_of_before_are_there_when_a_page_opens(look: Look, api: httpx.Client) -> None:
+    eventually_sync(lambda: len(api.get("/metrics/series").json()["at"]) > 3, 20)
+    assert api.post("/metrics/control", json={"action": "reset"}).status_code in (200, 202)
+    remembered = api.get("/metrics/series").json()
+    assert {len(remembered[name]) for name in ("at", "received", "stored", "logs", "retry", "oldestMs")} == {
+        len(remembered["at"])
+    }
+    assert remembered["at"] == sorted(remembered["at"])
+    page = look("/queue")
+    expect(page.locator("section", has_text="What happened")).to_contain_text("reset done")
+
+
 def test_pages_are_reached_by_keyboard(look: Look) -> None:
     page = look("/")
     page.get_by_role("link", name="Queue").focus()

@@ -72,6 +72,11 @@ async def snapshot(request: Request) -> Response:
     return JSON(await context(request).snapshots.take(tenant_of(request)))
 
 
+async def series(request: Request) -> Response:
+    """GET /metrics/series: the last hour of this backend."""
+    return JSON(context(request).trail.plain())
+
+
 async def faults(request: Request) -> Response:
     """GET /metrics/control: what is on."""
     ctx = context(request)
@@ -105,6 +110,7 @@ ROUTES = [
     Route("/live", live, methods=["GET"]),
     Route("/metrics", metrics, methods=["GET"]),
     Route("/metrics/snapshot", snapshot, methods=["GET"]),
+    Route("/metrics/series", series, methods=["GET"]),
     Route("/metrics/control", faults, methods=["GET"]),
     Route("/metrics/control", control, methods=["POST"]),
 ]

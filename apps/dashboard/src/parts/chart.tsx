@@ -3,12 +3,13 @@
 import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { clock } from "../format";
 import { themeVersion } from "../theme";
 import { useStore } from "../store";
 
 export interface Line {
   label: string;
-  values: number[];
+  values: (number | null)[];
   color: string; // a token, as --series-1
   dash?: number[];
 }
@@ -43,9 +44,9 @@ export function Chart({ at, lines, fromS, toS, label, format, markers = [] }: { 
         cursor: { y: false },
         legend: { live: true },
         scales: { x: { range: () => range.current }, y: { range: (_, __, max) => [0, Math.max(5, max * 1.1)] } },
-        axes: [axis, { ...axis, size: 56, values: (_, ticks) => ticks.map(format) }],
+        axes: [{ ...axis, space: 90, values: (_, ticks) => ticks.map((s) => clock(new Date(s * 1000).toISOString())) }, { ...axis, size: 56, values: (_, ticks) => ticks.map(format) }],
         series: [
-          {},
+          { label: "time", value: (_: uPlot, s: number | null) => (s === null ? "–" : clock(new Date(s * 1000).toISOString())) },
           ...lines.map((line) => ({
             label: line.label,
             stroke: token(line.color),
