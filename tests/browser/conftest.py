@@ -16,11 +16,13 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from apps.backend.doors.pages import BUILT
 from tests.e2e.stack import Stack
 
+# Other tests run beside these: patience costs nothing where all is well.
+expect.set_options(timeout=20_000)
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / ".artefacts" / "browser"
 WIDE, PHONE = 1_440, 390
@@ -38,7 +40,8 @@ def _chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+# No longer than this folder's tests: as long as it is open, its event loop runs, and no other test can run one.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     path = _chromium()
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -48,7 +51,7 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One for all tests of this folder: they share it as people share a server."""
     made = Stack(tmp_path_factory.mktemp("browser"))
@@ -83,7 +86,7 @@ class Watched:
         )
         self._stack.callback(context.close)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(30_000)
         page.on("console", lambda message: message.type == "error" and self._note(message.text))
         page.on("pageerror", lambda error: self._note(str(error)))
         page.on("request", lambda request: self._asked(request.url))

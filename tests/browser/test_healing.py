@@ -11,8 +11,6 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 Look = Callable[..., Page]
 HEALS_MS = 60_000
 

@@ -18,8 +18,6 @@ from tests.browser.conftest import PHONE, ROOT, WIDE
 from tests.e2e.stack import Stack
 from tests.eventually import eventually_sync
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 AXE = ROOT / "apps" / "dashboard" / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = {
     "/": "Overview",
