@@ -127,6 +127,7 @@ def test_dead_letter_is_shown_and_discarded(look: Look, api: httpx.Client) -> No
     letter.locator("summary").first.click()
     expect(letter).to_contain_text("something else 1")
     letter.get_by_role("button", name="Discard").click()
+    letter.get_by_role("button", name="Discard for good").click()
     expect(letter).to_have_count(0)
 
 
@@ -148,6 +149,10 @@ def test_crashed_worker_heals_before_ones_eyes(look: Look) -> None:
     expect(happened).to_contain_text(re.compile(r"worker-\d crashed; back in"))
     healed(page, "crash_worker")
     expect(happened).to_contain_text(re.compile(r"worker-\d is back after"))
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("button", name="Faults")).to_be_focused()
+    page.get_by_role("button", name="Faults").click()
+    healed(page, "crash_worker")  # a report outlives its panel
     page.get_by_role("button", name="Close").click()
     expect(page.locator("tbody tr", has_text="worker-")).to_have_count(2)
     expect(page.locator("tbody tr", has_text="dead")).to_have_count(0)
@@ -174,3 +179,33 @@ def test_reset_ends_what_is_on(look: Look) -> None:
     press(page, "reset")
     expect(page.locator("[data-fault=delay_ack]")).not_to_contain_text("on for another")
     healed(page, "delay_ack")
+
+
+def test_dialog_stays_while_rows_move_behind_it(look: Look, api: httpx.Client) -> None:
+    service = unique("moves")
+    send(api, service, 1, 3)
+    page = look("/replay?status=pending")
+    page.locator("tbody tr", has_text=service).get_by_role("button", name="Sign off").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(service)
+    for n in range(55):
+        send(api, f"{service}-{n}", 1, 3)
+    expect(page.locator("tbody tr", has_text=f"{service}-54")).to_have_count(1)
+    expect(dialog).to_contain_text(service)
+    dialog.get_by_role("button", name="Sign off as lost").click()
+    expect(dialog).to_have_count(0)
+    assert api.get("/replay", params={"service": service}).json()["replays"][0]["status"] == "lost"
+    for row in api.get("/replay", params={"status": "pending", "limit": 1000}).json()["replays"]:
+        api.post(f"/replay/{row['id']}/abandon", json={})
+
+
+def test_older_epochs_can_be_looked_at(look: Look, api: httpx.Client) -> None:
+    service = unique("epochs")
+    send(api, service, 1, 2, 3)
+    batch = [{"seq": 1, "message": "begun anew"}]
+    assert api.post("/ingest", json={"service": service, "epoch": 7, "batch": batch}).status_code == 200
+    page = look(f"/services/{service}")
+    label = page.locator("canvas.strip")
+    expect(label).to_have_attribute("aria-label", re.compile("from 1 to 1:"))
+    page.get_by_role("combobox", name="Epoch").select_option("0")
+    expect(label).to_have_attribute("aria-label", re.compile("from 1 to 3:"))

@@ -138,15 +138,15 @@ def test_history_finds_what_was_stored_before(look: Look, api: httpx.Client) -> 
 
 def test_surrounding_lines_are_those_before_and_after(look: Look, api: httpx.Client) -> None:
     service = unique("around")
-    base = 1_700_000_000_000
-    send(api, service, [{"message": f"line {n}", "ts": base + n} for n in range(1, 101)])
+    same = 1_700_000_000_000  # one moment for all of them
+    send(api, service, [{"message": f"line {n}", "ts": same} for n in range(1, 101)])
     page = look(f"/live-logs?service={service}&view=history&text=line 50")
     page.locator(".log-row").first.click()
     page.get_by_role("button", name="Surrounding lines").click()
     lines = page.locator(".around li")
-    expect(lines).to_have_count(29)
+    expect(lines).to_have_count(31)
     numbers = [int(re.findall(r"line (\d+)", text)[0]) for text in lines.all_inner_texts()]
-    assert numbers == list(range(36, 65))
+    assert numbers == list(range(35, 66))
     expect(page.locator(".around [aria-current]")).to_contain_text("line 50")
 
 
@@ -196,4 +196,47 @@ def test_hostile_text_is_only_text(look: Look, api: httpx.Client) -> None:
     while letters.count():
         left = letters.count()
         letters.first.get_by_role("button", name="Discard").click()
+        letters.first.get_by_role("button", name="Discard for good").click()
         expect(letters).to_have_count(left - 1)
+
+
+def test_known_name_means_itself_and_part_of_one_all_that_have_it(look: Look, api: httpx.Client) -> None:
+    stem = unique("name")
+    send(api, stem, [{"message": "short"}])
+    send(api, stem + "-long", [{"message": "long"}])
+    page = look(f"/live-logs?view=history&service={stem}")
+    expect(page.locator(".log-row")).to_have_count(1)
+    expect(page.locator(".log-row")).to_contain_text("short")
+    page.get_by_label("Service").fill(stem[:-1])
+    expect(page.locator(".log-row")).to_have_count(2)
+    page.get_by_label("Level").select_option(label="error and up")
+    expect(page.get_by_text("Nothing that is stored is like this.")).to_be_visible()
+
+
+def test_going_back_undoes_what_was_pressed(look: Look, api: httpx.Client) -> None:
+    service = unique("back")
+    send(api, service, [{"message": "one", "trace_id": service}, {"message": "two"}])
+    page = look(f"/live-logs?view=history&service={service}")
+    expect(page.locator(".log-row")).to_have_count(2)
+    page.locator(".log-row", has_text="one").click()
+    page.get_by_role("button", name="Follow this trace").click()
+    expect(page.locator(".log-row")).to_have_count(1)
+    page.go_back()
+    expect(page.locator(".log-row")).to_have_count(2)
+
+
+def test_huge_entries_are_shown_in_part_and_opened_whole(look: Look, api: httpx.Client) -> None:
+    service = unique("huge")
+    wide = {f"list {n}": list(range(150)) for n in range(150)}
+    send(api, service, [{"message": "x" * 200_000 + "end", "attrs": wide}])
+    page = look(f"/live-logs?view=history&service={service}")
+    row = page.locator(".log-row")
+    expect(row).to_have_count(1)
+    assert len(row.text_content() or "") < 2_000
+    row.click()
+    expect(page.locator(".log-detail dd", has_text="xend")).to_have_count(1)
+    assert page.locator(".log-detail *").count() < 1_500
+    page.locator(".log-detail").get_by_role("button", name="50 more").click()
+    page.locator("summary", has_text="list 149").click()
+    page.locator("details[open] details[open]").get_by_role("button", name="50 more").click()
+    expect(page.get_by_text("149: ")).to_have_count(2)

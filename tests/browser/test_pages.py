@@ -114,6 +114,44 @@ def test_services_are_filtered_and_lead_to_their_page(look: Look) -> None:
     expect(page.get_by_label("Service")).to_have_value("auth-svc")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/services/%25", "/services/a%25zz", "/services/%E0%A4%A", "/live-logs/", "/live-logs?severity=10&view=no",
+        "/live-logs?view=history&from=x&to=y&severity=9999", "/replay?status=bogus&offset=1.5", "/replay?offset=99999",
+    ],
+)  # fmt: skip
+def test_nonsense_in_an_address_breaks_nothing(look: Look, path: str) -> None:
+    page = look(path)
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    expect(page.get_by_text("This page failed")).to_have_count(0)
+    expect(page.get_by_text(re.compile("^Loading"))).to_have_count(0)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.get_by_role("link", name="Queue").click()
+    expect(page).to_have_title("Queue · TraceHub")
+
+
+def test_page_says_so_when_the_backend_stands_still(look: Look, stack: Stack) -> None:
+    page = look("/")
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    pid = stack.pid("backend")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        expect(page.locator(".top").get_by_role("alert")).to_contain_text("no news from the server")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+
+
+def test_keyboard_reaches_the_content_first(look: Look) -> None:
+    page = look("/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent.trim()") == "To the content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
 def test_what_is_not_there_says_so(look: Look) -> None:
     page = look("/services/nobody")
     expect(page.get_by_text("No log of a service of this name was ever received.")).to_be_visible()

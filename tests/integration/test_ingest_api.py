@@ -448,6 +448,21 @@ async def test_405_names_every_method_of_the_path(client: httpx.AsyncClient) -> 
         assert answer.headers["allow"] == allowed
 
 
+async def test_sequence_of_many_ranges_is_drawn_whole(client: httpx.AsyncClient, service: str) -> None:
+    """1,500 gaps do not fit: what is drawn is wider, and covers every number of its kind."""
+    await client.post("/ingest", json=batch(service, *range(2, 3_002, 2)))
+    line = (await client.get(f"/sequence/{service}")).json()
+    gaps = "missing" if line["missing"] else "replaying"
+    assert sorted(line["coarse"]) == sorted(["stored", gaps])
+    for kind, numbers in (("stored", range(2, 3_002, 2)), (gaps, range(1, 3_000, 2))):
+        assert len(line[kind]) <= 1_000
+        covered = {n for low, high in line[kind] for n in range(low, high + 1)}
+        assert covered >= set(numbers)
+        assert max(covered) <= line["to"]
+    part = (await client.get(f"/sequence/{service}", params={"from": 2_990, "to": 2_999})).json()
+    assert (part["coarse"], part["stored"]) == ([], [[n, n] for n in range(2_990, 3_000, 2)])
+
+
 async def test_sequence_names_each_kind_of_number(client: httpx.AsyncClient, service: str) -> None:
     """Stored, missing or asked for again, and lost, within a window."""
     await client.post("/ingest", json=batch(service, 1, 2, 6))
@@ -456,7 +471,7 @@ async def test_sequence_names_each_kind_of_number(client: httpx.AsyncClient, ser
     assert (line["from"], line["to"], line["ackTill"], line["highestSeen"]) == (1, 6, 2, 6)
     assert (line["stored"], line["lost"]) == ([[1, 2], [6, 6]], [[4, 4]])
     assert sorted(line["missing"] + line["replaying"]) == [[3, 3], [5, 5]]
-    assert (line["inFlight"], line["expired"], line["truncated"]) == ([], [], False)
+    assert (line["inFlight"], line["expired"], line["coarse"]) == ([], [], [])
     part = (await client.get(f"/sequence/{service}", params={"from": 2, "to": 5})).json()
     assert (part["stored"], part["lost"]) == ([[2, 2]], [[4, 4]])
     assert_refused(await client.get(f"/sequence/{service}?from=5&to=4"), 400, "invalid_field", "from")

@@ -183,3 +183,23 @@ async def test_filter_as_json(
     assert (await client.get("/api/v1/logs/query")).status_code == 400  # an id of this name cannot be
     wrong = await client.put("/api/v1/logs")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_lines_around_one_are_its_neighbours(client: httpx.AsyncClient) -> None:
+    """Also where all of them share one millisecond, and other services log between them."""
+    service = f"around-{uuid.uuid4().hex[:8]}"
+    batch = [{"seq": n, "ts": BEGIN_MS, "message": f"line {n}"} for n in range(1, 101)]
+    for name in (service, service + "-other"):
+        assert (await client.post("/ingest", json={"service": name, "batch": batch})).status_code == 200
+    found = (await ask(client, service=service, search="line 80"))["entries"][0]
+    answer = await client.get(f"/api/v1/logs/{found['id']}/around", params={"lines": 3})
+    sides = answer.json()["data"]
+    assert [line["message"] for line in sides["before"]] == ["line 77", "line 78", "line 79"]
+    assert [line["message"] for line in sides["after"]] == ["line 81", "line 82", "line 83"]
+    assert {line["service_name"] for side in sides.values() for line in side} == {service}
+    assert (await client.get(f"/api/v1/logs/{uuid.UUID(int=7)}/around")).status_code == 404
+
+
+async def test_nul_in_a_key_of_a_query_finds_nothing(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/api/v1/logs?metadata.a%00=1&cursor=")
+    assert (answer.status_code, answer.json()["data"]["entries"]) == (200, [])

@@ -94,3 +94,16 @@ def test_width_costs_nothing() -> None:
     assert r.subtract(wide, ((5, 5),)) == ((1, 4), (6, 2**53 - 1))
     assert r.first_numbers(wide, 3) == [1, 2, 3]
     assert r.count(wide) == 2**53 - 1
+
+
+@given(st.sets(st.integers(1, 400)), st.integers(1, 40), st.integers(0, 60), st.integers(0, 500))
+def test_widened_ranges_fit_and_leave_nothing_out(
+    wanted: set[int], most: int, first: int, width: int
+) -> None:
+    window = (first, first + width)
+    inside = r.intersect(r.of_numbers(wanted), (window,))
+    drawn = r.widened(inside, window, most)
+    assert len(drawn) <= most
+    assert r.subtract(inside, drawn) == r.EMPTY
+    assert r.subtract(drawn, (window,)) == r.EMPTY
+    assert len(inside) > most or drawn == inside

@@ -102,8 +102,7 @@ def from_query(items: Iterable[tuple[str, str]]) -> tuple[LogFilter, Paging]:
     """Of a query string; unknown words are ignored. Raises InvalidField."""
     asked = _Asked()
     paging: dict[str, Any] = {}
-    for name, raw in items:
-        text = raw.replace("\0", "\ufffd")
+    for name, text in ((name.replace("\0", "\ufffd"), raw.replace("\0", "\ufffd")) for name, raw in items):
         if name in _PAGING:
             paging[name] = text
         elif text and name.startswith(_METADATA):

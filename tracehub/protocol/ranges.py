@@ -125,3 +125,16 @@ def first_numbers(ranges: Ranges, most: int) -> list[int]:
             break
         taken.extend(range(first, min(last, first + room - 1) + 1))
     return taken
+
+
+def widened(ranges: Ranges, window: Range, most: int) -> Ranges:
+    """Ranges within a window, for drawing: where they are more than `most`, they are widened to a grid of so many
+    steps, on which neighbours melt together. The SQL of `sequence` does the same."""
+    if len(ranges) <= most:
+        return ranges
+    first, last = window
+    step = (last - first) // most + 1
+    return normalise(
+        (low - (low - first) % step, min(high - (high - first) % step + step - 1, last))
+        for low, high in ranges
+    )

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from apps.backend.body import read_body, require_json
-from apps.backend.context import Context, context, tenant_of
+from apps.backend.context import Context, context, query_int, tenant_of
 from apps.backend.errors import JSON, LOG_SERVICE
 from tracehub.protocol.errors import InvalidId, NotFound
 from tracehub.protocol.filters import (
@@ -34,6 +34,7 @@ from tracehub.protocol.times import unix_ms
 BASE = "/api/v1"
 BELOW = f"{BASE}/"
 FILTER_BYTES_MAX = 256 * 1024
+AROUND, AROUND_MAX = 15, 100
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}").fullmatch
 _ULID = re.compile(r"[0-7][0-9a-hjkmnp-tv-zilo]{25}", re.IGNORECASE).fullmatch
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -58,6 +59,22 @@ async def log_by_id(request: Request) -> Response:
     if row is None:
         raise NotFound("Log entry not found")
     return _success(stored_entry(row))
+
+
+async def around(request: Request) -> Response:
+    """GET /logs/{id}/around: the lines of the same service before and after one."""
+    search, tenant_id = context(request).search, tenant_of(request)
+    row = await search.entry(tenant_id, read_id(request.path_params["id"]))
+    if row is None:
+        raise NotFound("Log entry not found")
+    lines = max(1, query_int(request, "lines", AROUND, AROUND_MAX))
+    here = Position(unix_ms(row["ts"]), row["id"].bytes)
+    same = LogFilter(exact=(("service", (row["service"],)),))
+    before = await search.page(tenant_id, same, limit=lines, after=here)
+    after = await search.page(tenant_id, same, limit=lines, after=here, ascending=True)
+    return _success(
+        {"before": [stored_entry(r) for r in reversed(before)], "after": [stored_entry(r) for r in after]}
+    )
 
 
 async def _answered(request: Request, wanted: LogFilter, paging: Paging) -> Response:
@@ -120,6 +137,7 @@ def application(ctx: Context) -> Starlette:
             Route(f"{BASE}/logs", logs, methods=["GET"]),
             Route(f"{BASE}/logs/query", query, methods=["POST"]),
             Route(f"{BASE}/logs/{{id}}", log_by_id, methods=["GET"]),
+            Route(f"{BASE}/logs/{{id}}/around", around, methods=["GET"]),
         ],
         exception_handlers=LOG_SERVICE.handlers(),
     )

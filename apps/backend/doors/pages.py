@@ -51,7 +51,7 @@ class Pages:
         path: str = scope["path"]
         if path.startswith(FILES) or path == "/":
             return True
-        is_page = path in PAGES or path.startswith(BELOW)
+        is_page = path.rstrip("/") in PAGES or path.startswith(BELOW)
         return is_page and "text/html" in header(scope, b"accept")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

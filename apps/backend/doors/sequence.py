@@ -1,7 +1,7 @@
 """The number line of one service: GET /sequence/{service}, what the sequence strip draws.
 
-Each kind of number as ascending, inclusive ranges within the window, at most RANGES_MAX of a kind, the lowest
-first; `truncated` says when there are more. A number may be in flight and missing in no order, never both.
+Each kind of number as ascending, inclusive ranges within the window, at most RANGES_MAX of a kind; `coarse` names
+the kinds that have more: theirs are widened until they fit, so that a drawing leaves nothing out.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ async def sequence(request: Request) -> Response:
         "to": last,
         "ackTill": state.ack_till,
         "highestSeen": state.highest_seen,
-        "inFlight": in_window[:RANGES_MAX],
+        "inFlight": r.widened(in_window, (first, last), RANGES_MAX),
         **{kind: shown.get(kind, []) for kind in KINDS},
-        "truncated": shown["truncated"] or len(in_window) > RANGES_MAX,
+        "coarse": shown["coarse"] + ["inFlight"] * (len(in_window) > RANGES_MAX),
     }
     return JSON(answer)
 

@@ -9,7 +9,6 @@ from collections import deque
 from typing import Any, TypeAlias
 
 from apps.backend.live.board import Board
-from apps.backend.live.socketio import FORWARDED
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.messages import LiveMessage
 from tracehub.runtime.clock import Clock
@@ -19,6 +18,8 @@ from tracehub.storage.redis.queue import RedisQueue
 POINT_S = 2.0
 POINTS_MAX = 1_800
 EVENTS_MAX = 500
+# Not the replays: they are daily bread, and have a table of their own.
+KEPT = frozenset(("worker:crashed", "worker:recovered", "sim:control"))
 
 # Unix ms; entries a second received and stored; entries in queue:logs and queue:retry; ms that the oldest waits.
 Point: TypeAlias = tuple[int, float, float, int | None, int | None, int | None]
@@ -53,14 +54,9 @@ class Trail:
 
     def heard(self, live: LiveMessage) -> None:
         """One message of the live bus."""
-        if live.event in FORWARDED:
-            self._add(live.event, {key: value for key, value in live.data.items() if key != "tenant"})
-        elif live.event == "stored":
-            for completed in live.data["replays"]:
-                self._add("replay:completed", completed)
-
-    def _add(self, event: str, data: dict[str, Any]) -> None:
-        self._events.append({"at": self._clock(), "event": event, "data": data})
+        if live.event in KEPT:
+            data = {key: value for key, value in live.data.items() if key != "tenant"}
+            self._events.append({"at": self._clock(), "event": live.event, "data": data})
 
     def plain(self) -> dict[str, Any]:
         """Columns of points, oldest first, and the events."""

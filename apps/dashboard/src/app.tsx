@@ -1,6 +1,6 @@
 /** The frame around every page: where one is, whether it is live, faults, theme. */
 
-import { useState } from "react";
+import { useCallback, useRef, useState } from "react";
 import { Link, Route, Switch, useLocation } from "wouter";
 import { duration } from "./format";
 import { connection, faults } from "./live";
@@ -10,7 +10,7 @@ import { QueuePage } from "./pages/queue";
 import { ReplayPage } from "./pages/replay";
 import { ServicePage, Services } from "./pages/services";
 import { FaultsPanel, useFaultsEnabled } from "./parts/faults";
-import { Empty } from "./parts/states";
+import { Caught, Empty } from "./parts/states";
 import { useStore } from "./store";
 import { theme, toggleTheme } from "./theme";
 import { useNow } from "./now";
@@ -24,12 +24,21 @@ const PAGES = [
 ] as const;
 
 export function App() {
+  const [location] = useLocation();
   const dark = useStore(theme) === "dark";
   const enabled = useFaultsEnabled();
   const [breaking, setBreaking] = useState(false);
+  const faultsButton = useRef<HTMLButtonElement>(null);
+  const closeFaults = useCallback(() => {
+    setBreaking(false);
+    faultsButton.current?.focus();
+  }, []);
   const running = useStore(faults).filter((fault) => fault.active).length;
   return (
     <div className="shell">
+      <a className="skip" href="#main">
+        To the content
+      </a>
       <header className="top">
         <Link className="brand" href="/">
           TraceHub
@@ -37,7 +46,7 @@ export function App() {
         <ConnectionSignal />
         <div className="rest">
           {enabled && (
-            <button type="button" aria-expanded={breaking} onClick={() => setBreaking(!breaking)}>
+            <button type="button" ref={faultsButton} aria-expanded={breaking} onClick={() => setBreaking(!breaking)}>
               Faults{running > 0 && ` (${running} on)`}
             </button>
           )}
@@ -47,7 +56,8 @@ export function App() {
         </div>
       </header>
       <Nav />
-      <main className="main-part" id="main">
+      <main className="main-part" id="main" tabIndex={-1}>
+        <Caught key={location}>
         <Switch>
           <Route path="/" component={Overview} />
           <Route path="/live-logs" component={LiveLogs} />
@@ -65,8 +75,9 @@ export function App() {
             </div>
           </Route>
         </Switch>
+        </Caught>
       </main>
-      {enabled && breaking && <FaultsPanel close={() => setBreaking(false)} />}
+      {enabled && breaking && <FaultsPanel close={closeFaults} />}
     </div>
   );
 }
@@ -92,6 +103,12 @@ function ConnectionSignal() {
   const now = useNow(1_000);
   if (phase === "live") return <span className="signal good">live</span>;
   if (phase === "connecting") return <span className="signal idle">connecting …</span>;
+  if (phase === "silent")
+    return (
+      <span className="signal bad" role="alert">
+        no news from the server for {duration(Math.max(0, now - since) + 8_000)}; what you see is from before.
+      </span>
+    );
   return (
     <span className="signal bad" role="alert">
       disconnected for {duration(Math.max(0, now - since))}; what you see is from before. It connects again by itself.

@@ -53,6 +53,11 @@ export function stamp(iso: string, now = new Date()): string {
   return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${clock(iso, true)}`;
 }
 
+/** The time of day without milliseconds, and before it the day where it is not today's. */
+export function when(iso: string): string {
+  return stamp(iso).replace(/\.\d{3}$/, "");
+}
+
 export function plural(n: number, one: string, many = `${one}s`): string {
   return `${count(n)} ${n === 1 ? one : many}`;
 }

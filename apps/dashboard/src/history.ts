@@ -11,7 +11,6 @@ export interface LogPage {
 export const LEAST: Record<number, string> = { 9: "INFO", 13: "WARN", 17: "ERROR", 21: "FATAL" };
 export const SERVICES_MAX = 50; // the server takes so many values of one field
 const PAGE = 200;
-const AROUND = 15;
 export const HISTORY_MAX = 100_000;
 
 export interface Question {
@@ -24,37 +23,38 @@ export interface Question {
   to: string;
 }
 
-/** The query of GET /api/v1/logs. A part of a name stands for all known services that have it. */
-export function queryOf(question: Question, services: readonly string[]): string {
+/**
+ * The query of GET /api/v1/logs; null when more services are meant than one question may name. A name that is
+ * known means itself; anything else stands for all known names that it is part of.
+ */
+export function queryOf(question: Question, services: readonly string[]): string | null {
   const query = new URLSearchParams();
-  const part = question.service.toLowerCase();
-  const meant = part ? services.filter((name) => name.toLowerCase().includes(part)).sort() : [];
-  if (part) for (const name of meant.length > 0 && meant.length <= SERVICES_MAX ? meant : [question.service]) query.append("service", name);
+  const meant = servicesMeant(question.service, services);
+  if (meant.length > SERVICES_MAX) return null;
+  for (const name of meant) query.append("service", name);
   const least = LEAST[question.severity];
   if (least) query.set("min_level", least);
   if (question.text) query.set("search", question.text);
   if (question.trace) query.set("trace_id", question.trace);
   if (question.request) query.set("request_id", question.request);
-  for (const [name, local] of [["start", question.from], ["end", question.to]] as const) {
-    const at = new Date(local);
-    if (local && !Number.isNaN(at.getTime())) query.set(name, at.toISOString());
-  }
+  const [start, end] = [Date.parse(question.from), Date.parse(question.to)];
+  if (!Number.isNaN(start)) query.set("start", new Date(start).toISOString());
+  // An input knows whole seconds: the last one belongs to it.
+  if (!Number.isNaN(end)) query.set("end", new Date(end + 999).toISOString());
   return query.toString();
 }
 
-/** The two questions whose answers hold the lines around an entry; its own millisecond is in both. */
-export function aroundPaths(entry: LogEntry): [string, string] {
-  const common = { service: entry.service_name, page_size: String(AROUND), cursor: "" };
-  const before = new URLSearchParams({ ...common, end: entry.timestamp });
-  const after = new URLSearchParams({ ...common, start: entry.timestamp, order: "asc" });
-  return [`/api/v1/logs?${before}`, `/api/v1/logs?${after}`];
+/** The names that a word in the service field means; the word itself when no known name has it. */
+export function servicesMeant(word: string, services: readonly string[]): string[] {
+  if (!word || services.includes(word)) return word ? [word] : [];
+  const meant = services.filter((name) => name.toLowerCase().includes(word.toLowerCase())).sort();
+  return meant.length > 0 ? meant : [word];
 }
 
-/** All lines once, oldest first, the entry among them. */
-export function around(before: LogEntry[], entry: LogEntry, after: LogEntry[]): LogEntry[] {
-  const once = new Map([...before, entry, ...after].map((line) => [line.id, line]));
-  const order = (line: LogEntry) => `${line.timestamp} ${line.id}`;
-  return [...once.values()].sort((a, b) => (order(a) < order(b) ? -1 : 1));
+/** The highest level of the choice that is not above a number, 0 for none: addresses may hold any number. */
+export function levelOf(text: string | null): number {
+  const number = Number(text) || 0;
+  return Math.max(0, ...Object.keys(LEAST).map(Number).filter((level) => level <= number));
 }
 
 export interface History {

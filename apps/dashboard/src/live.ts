@@ -11,18 +11,21 @@ import type { Fault, LogEntry, Snapshot } from "./types";
 
 export const SERIES_MAX = 1_800; // an hour at one snapshot in two seconds
 export const LOGS_MAX = 100_000;
+const LOG_CHARS_MAX = 200_000_000;
 const EVENTS_MAX = 500;
 const TELL_MS = 200;
+const SAME_MS = 2_000; // an event heard here and remembered there differ by their clocks
+const STALE_MS = 8_000; // snapshots come every two seconds
 const INSTANT = new Set(["flush_queue", "reset"]); // they end when they begin
 
 export interface Connection {
-  phase: "connecting" | "live" | "lost";
+  phase: "connecting" | "live" | "silent" | "lost";
   since: number;
 }
 
 export interface Happened {
   at: number;
-  kind: "fault" | "fault-over" | "crash" | "recovery" | "replay";
+  kind: "fault" | "fault-over" | "crash" | "recovery";
   text: string;
   alone?: boolean; // a crash that nobody repairs
 }
@@ -52,8 +55,9 @@ export const snapshot = store<Snapshot | null>(null);
 export const series = store<Series>({ at: [], received: [], stored: [], logs: [], retry: [], oldest: [] });
 export const events = store<readonly Happened[]>([]);
 export const faults = store<readonly Fault[]>([]);
-export const logs = new LogRing(LOGS_MAX);
+export const logs = new LogRing(LOGS_MAX, LOG_CHARS_MAX);
 export const logsVersion = store(0);
+export const paused = store<number | null>(null); // arrival number of the first entry that waits
 
 let telling = 0;
 
@@ -80,10 +84,6 @@ export function wordsFor(event: string, data: unknown, at: number): Happened | u
     const { worker, downMs } = data as { worker: string; downMs: number };
     return { at, kind: "recovery", text: `${worker} is back after ${(downMs / 1000).toFixed(1)} s` };
   }
-  if (event === "replay:completed") {
-    const { service, from, to, count } = data as { service: string; from: number; to: number; count: number };
-    return { at, kind: "replay", text: `${service}: ${from} – ${to} replayed (${count})` };
-  }
   if (event === "sim:control") {
     const fault = data as Fault;
     const over = !fault.active && !INSTANT.has(fault.action);
@@ -92,34 +92,56 @@ export function wordsFor(event: string, data: unknown, at: number): Happened | u
   return undefined;
 }
 
-/** What was before the page was opened goes before what it has seen itself. */
-export function before(remembered: Remembered, own: Series): Series {
-  const first = own.at[0] ?? Infinity;
-  const keep = remembered.at.filter((at) => at / 1000 < first).length;
-  const joined = <T>(old: T[], now: T[]) => [...old.slice(0, keep), ...now].slice(-SERIES_MAX);
+/** What the server remembers, where the page has seen nothing itself: before it was opened, and while it was away. */
+export function joined(remembered: Remembered, own: Series): Series {
+  const rows = own.at.map((at, n): Row => [at, own.received[n]!, own.stored[n]!, own.logs[n]!, own.retry[n]!, own.oldest[n]!]);
+  const seen = new Set(own.at.flatMap((at) => [Math.floor(at) - 1, Math.floor(at), Math.floor(at) + 1]));
+  remembered.at.forEach((ms, n) => {
+    if (seen.has(Math.floor(ms / 1000))) return;
+    const oldest = remembered.oldestMs[n]!;
+    rows.push([ms / 1000, remembered.received[n]!, remembered.stored[n]!, remembered.logs[n]!, remembered.retry[n]!, oldest === null ? null : oldest / 1000]);
+  });
+  rows.sort((a, b) => a[0] - b[0]);
+  const kept = rows.slice(-SERIES_MAX);
   return {
-    at: joined(remembered.at.map((at) => at / 1000), own.at),
-    received: joined(remembered.received, own.received),
-    stored: joined(remembered.stored, own.stored),
-    logs: joined(remembered.logs, own.logs),
-    retry: joined(remembered.retry, own.retry),
-    oldest: joined(remembered.oldestMs.map((ms) => (ms === null ? null : ms / 1000)), own.oldest),
+    at: kept.map((r) => r[0]),
+    received: kept.map((r) => r[1]),
+    stored: kept.map((r) => r[2]),
+    logs: kept.map((r) => r[3]),
+    retry: kept.map((r) => r[4]),
+    oldest: kept.map((r) => r[5]),
   };
 }
+
+type Row = [number, number, number, number | null, number | null, number | null];
 
 async function remember(): Promise<void> {
   try {
     const remembered = await ask<Remembered>("/metrics/series");
-    series.update((own) => before(remembered, own));
-    const first = events.get()[0]?.at ?? Infinity;
-    const old = remembered.events.filter((e) => e.at < first).flatMap((e) => wordsFor(e.event, e.data, e.at) ?? []);
-    events.update((own) => [...old, ...own].slice(-EVENTS_MAX));
+    series.update((own) => joined(remembered, own));
+    const said = remembered.events.flatMap((e) => wordsFor(e.event, e.data, e.at) ?? []);
+    events.update((own) => {
+      const isNew = (e: Happened) => !own.some((o) => o.text === e.text && Math.abs(o.at - e.at) < SAME_MS);
+      return [...own, ...said.filter(isNew)].sort((a, b) => a.at - b.at).slice(-EVENTS_MAX);
+    });
   } catch {
     // The charts then begin with this page.
   }
 }
 
+let skippedBefore: number | undefined; // what the server had left out when this page was opened
+
+/** Entries that this page was not shown since it was opened. */
+export function skippedSinceOpened(): number {
+  const now = snapshot.get()?.live.skipped ?? 0;
+  return logs.skipped + Math.max(0, now - (skippedBefore ?? now));
+}
+
+let heardAt = 0;
+
 function taken(next: Snapshot): void {
+  heardAt = Date.now();
+  if (skippedBefore === undefined || next.live.skipped < skippedBefore) skippedBefore = next.live.skipped;
   snapshot.set(next);
   faults.set(next.faults);
   const at = Date.parse(next.ts) / 1000;
@@ -138,12 +160,19 @@ function taken(next: Snapshot): void {
 }
 
 export function connect(): void {
-  void remember();
   const socket = io({ transports: ["websocket"], reconnectionDelay: 300, reconnectionDelayMax: 3_000 });
   const phase = (next: Connection["phase"]) => {
     if (connection.get().phase !== next) connection.set({ phase: next, since: Date.now() });
   };
-  socket.on("connect", () => phase("live"));
+  socket.on("connect", () => {
+    heardAt = Date.now();
+    phase("live");
+    void remember();
+  });
+  // A backend that stands still keeps its connections.
+  window.setInterval(() => {
+    if (socket.connected) phase(Date.now() - heardAt > STALE_MS ? "silent" : "live");
+  }, 1_000);
   socket.on("disconnect", () => phase("lost"));
   socket.on("connect_error", () => phase("lost"));
   socket.on("metrics:snapshot", taken);
@@ -155,7 +184,7 @@ export function connect(): void {
     logs.skipped += count;
     tellLogs();
   });
-  for (const event of ["worker:crashed", "worker:recovered", "replay:completed", "sim:control"])
+  for (const event of ["worker:crashed", "worker:recovered", "sim:control"])
     socket.on(event, (data: unknown) => happened(wordsFor(event, data, Date.now())));
   socket.on("sim:control", (fault: Fault) =>
     faults.update((now) => {

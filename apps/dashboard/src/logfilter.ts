@@ -5,6 +5,7 @@ import type { LogEntry } from "./types";
 
 export interface Wanted {
   service: string; // part of the name, any case; empty: all
+  exact?: boolean; // the whole name
   severity: number; // at least; 0: all
   text: string; // part of the message, any case
   trace: string; // whole trace_id
@@ -14,7 +15,7 @@ export interface Wanted {
 export function matches(entry: LogEntry, wanted: Wanted): boolean {
   return (
     (wanted.severity === 0 || entry.severity >= wanted.severity) &&
-    (wanted.service === "" || entry.service_name.toLowerCase().includes(wanted.service.toLowerCase())) &&
+    (wanted.service === "" || (wanted.exact ? entry.service_name === wanted.service : entry.service_name.toLowerCase().includes(wanted.service.toLowerCase()))) &&
     (wanted.text === "" || entry.message.toLowerCase().includes(wanted.text.toLowerCase())) &&
     (wanted.trace === "" || entry.trace_id === wanted.trace) &&
     (wanted.request === "" || entry.request_id === wanted.request)

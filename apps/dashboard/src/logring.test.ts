@@ -68,3 +68,17 @@ describe("LogFilter", () => {
     expect(filter.matching(ALL, 4)).toEqual([0, 1, 2, 3]);
   });
 });
+
+describe("a ring of huge messages", () => {
+  it("keeps as many as their characters allow, and at least the newest", () => {
+    const ring = new LogRing(100, 10_000);
+    for (let n = 1; n <= 20; n += 1) ring.push(entry(n, { message: "x".repeat(1_800) }));
+    expect([ring.length, ring.firstNumber, ring.total]).toEqual([5, 15, 20]);
+    ring.push(entry(21, { metadata: { deep: { text: "y".repeat(50_000) } } }));
+    expect([ring.length, ring.at(0)?.id]).toEqual([1, "21"]);
+    for (let n = 22; n <= 200; n += 1) ring.push(entry(n));
+    expect(ring.byNumber(ring.total - 1)?.id).toBe("200");
+    expect(ring.at(0)).toBeDefined();
+    expect(ring.at(ring.length)).toBeUndefined();
+  });
+});

@@ -115,7 +115,8 @@ select numbers_in(missing) as count,
 from gaps;
 
 -- name: sequence
--- The number line of a stream between two numbers: a row per kind, with its first ranges.
+-- The number line of a stream between two numbers: a row per kind. Where a kind has more than $5 ranges, its
+-- numbers are widened to a grid of $5 steps, on which neighbours melt together: nothing is left out.
 with line as (
     select received, lost, expired, int8multirange(int8range($2::bigint, $3::bigint, '[]')) as shown,
            missing_ranges(received, lost, $4::text::int8multirange,
@@ -128,10 +129,15 @@ kinds as (
     select k.kind, k.ranges * line.shown as ranges from line, lateral (values
         ('stored', received - expired), ('lost', lost), ('missing', missing - asked), ('replaying', missing * asked),
         ('expired', expired)) as k (kind, ranges))
-select kind, ranges_in(ranges) as ranges,
-       (select array_agg(lower(r) order by r) from (select r from unnest(ranges) as r limit $5) as f) as first,
-       (select array_agg(upper(r) - 1 order by r) from (select r from unnest(ranges) as r limit $5) as f) as last
-from kinds;
+select kind, is_coarse,
+       (select array_agg(lower(r) order by r) from unnest(drawn) as r) as first,
+       (select array_agg(upper(r) - 1 order by r) from unnest(drawn) as r) as last
+from kinds,
+     lateral (select ranges_in(ranges) > $5::bigint as is_coarse, ($3 - $2) / $5::bigint + 1 as step) as s,
+     lateral (select case when not is_coarse then ranges else
+                 (select range_agg(int8range((lower(r) - $2) / step * step + $2,
+                                             least((upper(r) - 1 - $2) / step * step + step + $2, $3 + 1)))
+                  from unnest(ranges) as r) end as drawn) as d;
 
 -- name: unresolved
 -- What of these ranges is neither received, nor lost, nor in flight.

@@ -84,12 +84,12 @@ class LedgerReading:
     async def sequence(
         self, stream_id: int, window: tuple[int, int], in_flight: Ranges, most: int
     ) -> dict[str, Any]:
-        """The ranges of each kind within a window (inclusive), at most so many each, and whether that cut any."""
+        """The ranges of each kind within a window (inclusive), at most so many each; `coarse` names the kinds whose
+        ranges are widened to a grid of so many steps for that."""
         rows = await self._fetch(SQL.sequence, stream_id, *window, to_text(in_flight), most)
-        shown: dict[str, Any] = {"truncated": False}
+        shown: dict[str, Any] = {"coarse": [row["kind"] for row in rows if row["is_coarse"]]}
         for row in rows:
             shown[row["kind"]] = list(zip(row["first"] or (), row["last"] or (), strict=True))
-            shown["truncated"] |= row["ranges"] > most
         return shown
 
     async def reset(self) -> None:

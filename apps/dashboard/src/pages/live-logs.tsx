@@ -1,5 +1,7 @@
+import { useTitle } from "../title";
 import { useMemo } from "react";
 import { useSearchParams } from "wouter";
+import { levelOf } from "../history";
 import { snapshot } from "../live";
 import { Segmented } from "../parts/panel";
 import { useStore } from "../store";
@@ -10,12 +12,13 @@ const LEVELS = [["", "Any level"], ["9", "info and up"], ["13", "warn and up"], 
 const VIEWS = [["", "Live"], ["history", "History"]] as const;
 
 export function LiveLogs() {
+  useTitle("Logs");
   const [params, setParams] = useSearchParams();
   const history = params.get("view") === "history";
   const question = useMemo(
     () => ({
       service: params.get("service") ?? "",
-      severity: Number(params.get("severity")) || 0,
+      severity: levelOf(params.get("severity")),
       text: params.get("text") ?? "",
       trace: params.get("trace_id") ?? "",
       request: params.get("request_id") ?? "",
@@ -24,29 +27,32 @@ export function LiveLogs() {
     }),
     [params],
   );
-  const put = (changes: Record<string, string>) =>
+  // Typing changes the address in place; what is pressed can be undone by going back.
+  const change = (changes: Record<string, string>, replace: boolean) =>
     setParams((before) => {
       const next = new URLSearchParams(before);
       for (const [name, value] of Object.entries(changes)) value ? next.set(name, value) : next.delete(name);
       return next;
-    }, { replace: true });
+    }, { replace });
+  const type = (changes: Record<string, string>) => change(changes, true);
+  const put = (changes: Record<string, string>) => change(changes, false);
   const view = <Segmented label="Which logs" value={history ? "history" : ""} options={VIEWS} onChange={(next) => put({ view: next })} />;
   const filters = (
     <div className="inline" role="search">
-      <input type="search" aria-label="Service" placeholder="Service" value={question.service} onChange={(e) => put({ service: e.target.value })} size={14} list="live-services" />
+      <input type="search" aria-label="Service" placeholder="Service" value={question.service} onChange={(e) => type({ service: e.target.value })} size={14} list="live-services" />
       <Known />
-      <select aria-label="Level" value={String(question.severity || "")} onChange={(e) => put({ severity: e.target.value })}>
+      <select aria-label="Level" value={String(question.severity || "")} onChange={(e) => type({ severity: e.target.value })}>
         {LEVELS.map(([value, text]) => (
           <option key={value} value={value}>
             {text}
           </option>
         ))}
       </select>
-      <input type="search" aria-label="Text" placeholder="Text in the message" value={question.text} onChange={(e) => put({ text: e.target.value })} size={24} />
+      <input type="search" aria-label="Text" placeholder="Text in the message" value={question.text} onChange={(e) => type({ text: e.target.value })} size={24} maxLength={256} />
       {history &&
         (["from", "to"] as const).map((name) => (
           <label key={name} className="soft small">
-            {name} <input type="datetime-local" step="1" value={question[name]} onChange={(e) => put({ [name]: e.target.value })} />
+            {name} <input type="datetime-local" step="1" value={question[name]} onChange={(e) => type({ [name]: e.target.value })} />
           </label>
         ))}
       {(["trace", "request"] as const).map(

@@ -1,8 +1,8 @@
 /** What was stored, newest first, page by page from the server. */
 
-import { type ReactNode, useDeferredValue, useRef, useState } from "react";
+import { type ReactNode, useMemo, useRef, useState } from "react";
 import { count } from "../format";
-import { HISTORY_MAX, type Question, queryOf, useHistory } from "../history";
+import { HISTORY_MAX, type Question, queryOf, SERVICES_MAX, useHistory } from "../history";
 import { snapshot } from "../live";
 import { LogList } from "../parts/loglist";
 import type { Put } from "../parts/logrow";
@@ -19,9 +19,27 @@ interface Props {
 }
 
 export function History({ question, put, view, filters }: Props) {
-  const services = (useStore(snapshot)?.services ?? []).map((s) => s.service);
+  const known = useStore(snapshot) !== null;
   const [fresh, setFresh] = useState(0);
-  const query = useDeferredValue(queryOf(question, services));
+  // The names are those of the moment of asking: a service that is new must not throw away what was found.
+  const query = useMemo(() => queryOf(question, (snapshot.get()?.services ?? []).map((s) => s.service)), [question, known, fresh]);
+  if (query === null || (question.service && !known))
+    return (
+      <>
+        <div className="head">
+          <h1>Logs</h1>
+          {view}
+        </div>
+        {filters}
+        {query === null ? (
+          <Empty>
+            <p>More than {SERVICES_MAX} services have “{question.service}” in their name: name one more exactly.</p>
+          </Empty>
+        ) : (
+          <Loading what="the services" />
+        )}
+      </>
+    );
   return <Found key={fresh} query={query} put={put} view={view} filters={filters} again={() => setFresh(fresh + 1)} />;
 }
 
@@ -41,7 +59,7 @@ function Found({ query, put, view, filters, again }: Omit<Props, "question"> & {
           Ask again
         </button>
         <span className="soft small" role="status">
-          {count(entries.length)} found{done ? ", all there are" : full ? `; no more than ${count(HISTORY_MAX)} are kept here: ask for a shorter time` : ", older ones follow as you scroll"}
+          {count(entries.length)} found{error ? "" : done ? ", all there are" : full ? `; no more than ${count(HISTORY_MAX)} are kept here: ask for a shorter time` : ", older ones follow as you scroll"}
         </span>
       </div>
       {filters}

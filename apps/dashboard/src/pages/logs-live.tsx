@@ -3,7 +3,7 @@
 import { type ReactNode, useMemo, useRef, useState } from "react";
 import { count } from "../format";
 import type { Question } from "../history";
-import { logs, logsVersion, snapshot } from "../live";
+import { logs, logsVersion, paused, skippedSinceOpened, snapshot } from "../live";
 import { LogFilter } from "../logfilter";
 import { type List, LogList } from "../parts/loglist";
 import { type Put, ROW } from "../parts/logrow";
@@ -19,12 +19,14 @@ interface Props {
 
 export function Live({ question, put, view, filters }: Props) {
   const version = useStore(logsVersion);
-  const [pausedAt, setPausedAt] = useState<number | null>(null); // arrival number of the first that waits
+  const pausedAt = useStore(paused);
+  const setPausedAt = paused.set;
   const [open, setOpen] = useState<number | null>(null);
   const kept = useRef(new LogFilter(logs));
   const until = pausedAt ?? logs.total;
   // The filter remembers what it has looked at, so a tick costs only what is new.
-  const shown = useMemo(() => kept.current.matching(question, until), [question, until, version]);
+  const exact = (useStore(snapshot)?.services ?? []).some((s) => s.service === question.service);
+  const shown = useMemo(() => kept.current.matching({ ...question, exact }, until), [question, exact, until, version]);
   const waiting = pausedAt === null ? 0 : logs.total - pausedAt;
   const place = useRef<HTMLDivElement>(null);
   const stuck = useRef(true); // to the newest
@@ -57,7 +59,7 @@ export function Live({ question, put, view, filters }: Props) {
           {live ? "Pause" : `Resume (${count(waiting)} wait)`}
         </button>
         <span className="soft small" role="status">
-          {count(shown.length)} of {count(until - logs.firstNumber)} shown
+          {count(shown.length)} of {count(Math.max(0, until - logs.firstNumber))} shown
         </span>
         <Sampled />
       </div>
@@ -65,7 +67,9 @@ export function Live({ question, put, view, filters }: Props) {
       {shown.length === 0 ? (
         <Empty>
           <p>
-            {logs.length === 0
+            {pausedAt !== null && pausedAt <= logs.firstNumber
+              ? "What was paused here was pushed out by newer entries; it is under History."
+              : logs.length === 0
               ? "Nothing was stored since this page was opened. New entries appear here as they are committed; what was stored before is under History."
               : "Nothing of what came so far is like this. What was stored before this page was opened is under History."}
           </p>
@@ -94,11 +98,12 @@ export function Live({ question, put, view, filters }: Props) {
 }
 
 function Sampled() {
-  const live = useStore(snapshot)?.live;
-  if (!live || (live.skipped === 0 && logs.skipped === 0)) return null;
+  useStore(snapshot);
+  const left = skippedSinceOpened();
+  if (left === 0) return null;
   return (
     <span className="signal warn small">
-      sampled: the server left {count(live.skipped + logs.skipped)} entries out of the live view; they are stored
+      sampled: the server left {count(left)} entries out of the live view; they are stored
     </span>
   );
 }

@@ -1,7 +1,9 @@
+import { useTitle } from "../title";
 import { useState } from "react";
 import { count, millis, percent, rate } from "../format";
 import { faults, series, snapshot } from "../live";
 import { Chart } from "../parts/chart";
+import { useFaultsEnabled } from "../parts/faults";
 import { Figure } from "../parts/figure";
 import { Panel, Segmented } from "../parts/panel";
 import { ProofLine } from "../parts/proof";
@@ -14,6 +16,7 @@ const WINDOWS = { "5m": 300, "1h": 3_600 } as const;
 type Window = keyof typeof WINDOWS;
 
 export function Overview() {
+  useTitle("Overview");
   const now = useStore(snapshot);
   return (
     <div className="page">
@@ -26,6 +29,7 @@ export function Overview() {
 
 function Present({ now }: { now: Snapshot }) {
   const running = useStore(faults);
+  const enabled = useFaultsEnabled();
   const { logs, retry, dead } = now.queue;
   return (
     <>
@@ -48,7 +52,7 @@ function Present({ now }: { now: Snapshot }) {
         <Panel title="Running faults">
           {running.length === 0 ? (
             <Empty>
-              <p>None. Open “Faults” above to break something and watch it heal.</p>
+              <p>None.{enabled && " Open “Faults” above to break something and watch it heal."}</p>
             </Empty>
           ) : (
             <ul className="stack">

@@ -1,6 +1,7 @@
+import { useTitle } from "../title";
 import { useState } from "react";
 import { ask, type Refusal, useAsked } from "../api";
-import { clock, count, duration } from "../format";
+import { clock, when, count, duration } from "../format";
 import { events, series, snapshot } from "../live";
 import { Chart } from "../parts/chart";
 import { Figure } from "../parts/figure";
@@ -33,6 +34,7 @@ interface Letters {
 }
 
 export function QueuePage() {
+  useTitle("Queue");
   const now = useStore(snapshot);
   return (
     <div className="page">
@@ -101,7 +103,7 @@ function Depths() {
   );
 }
 
-const KIND = { fault: "bad", "fault-over": "good", crash: "bad", recovery: "good", replay: "busy" } as const;
+const KIND = { fault: "bad", "fault-over": "good", crash: "bad", recovery: "good" } as const;
 
 function Happenings() {
   const all = useStore(events);
@@ -110,7 +112,7 @@ function Happenings() {
     <Panel title="What happened">
       {newest.length === 0 ? (
         <Empty>
-          <p>Nothing since this page was opened. Faults, crashes and healed gaps appear here.</p>
+          <p>Nothing since this page was opened. Faults and crashes appear here; gaps and how they heal are under Replay.</p>
         </Empty>
       ) : (
         <ul className="stack">
@@ -132,7 +134,14 @@ function DeadLetters() {
     <Panel title="Dead letters">
       <When asked={asked} what="the dead letters">
         {(letters) =>
-          letters.total === 0 ? (
+          letters.deadLetters.length === 0 && offset > 0 ? (
+            <Empty>
+              <p>No more are here.</p>
+              <button type="button" onClick={() => setOffset(Math.max(0, offset - PAGE))}>
+                Newer
+              </button>
+            </Empty>
+          ) : letters.total === 0 ? (
             <Empty>
               <p>None. What the store refuses, or what says something else under a number that is taken, is kept here.</p>
             </Empty>
@@ -164,6 +173,7 @@ function DeadLetters() {
 function LetterRow({ letter, changed }: { letter: Letter; changed: () => void }) {
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
+  const [sure, setSure] = useState(false); // the first press asks for a second one
   const act = async (path: string, method: "POST" | "DELETE") => {
     setBusy(true);
     try {
@@ -185,14 +195,20 @@ function LetterRow({ letter, changed }: { letter: Letter; changed: () => void })
           <span className="signal warn">{letter.reason}</span> <span className="soft">{letter.error}</span>
         </span>
         <span className="inline">
-          <span className="soft small">{clock(letter.createdAt)}</span>
+          <span className="soft small">{when(letter.createdAt)}</span>
           {letter.reason !== "conflict" && (
             <button type="button" disabled={busy} onClick={() => act(`/dead-letters/${letter.id}/retry`, "POST")}>
               Retry
             </button>
           )}
-          <button type="button" className="danger" disabled={busy} onClick={() => act(`/dead-letters/${letter.id}`, "DELETE")}>
-            Discard
+          <button
+            type="button"
+            className="danger"
+            disabled={busy}
+            onBlur={() => setSure(false)}
+            onClick={() => (sure ? act(`/dead-letters/${letter.id}`, "DELETE") : setSure(true))}
+          >
+            {sure ? "Discard for good" : "Discard"}
           </button>
         </span>
       </div>

@@ -1,7 +1,8 @@
-import { type FormEvent, useRef, useState } from "react";
+import { useTitle } from "../title";
+import { type FormEvent, useEffect, useRef, useState } from "react";
 import { useSearchParams } from "wouter";
 import { ask, Refusal, useAsked } from "../api";
-import { clock, count, millis, range } from "../format";
+import { when, count, millis, range } from "../format";
 import { Panel, Segmented } from "../parts/panel";
 import { Empty, When } from "../parts/states";
 import { Table } from "../parts/table";
@@ -21,10 +22,11 @@ const SIGNAL: Record<ReplayStatus, string> = { pending: "warn", running: "busy",
 const PAGE = 50;
 
 export function ReplayPage() {
+  useTitle("Replay");
   const [params, setParams] = useSearchParams();
-  const status = (params.get("status") ?? "") as ReplayStatus | "";
+  const status = STATUSES.find(([name]) => name === params.get("status"))?.[0] ?? "";
   const service = params.get("service") ?? "";
-  const offset = Math.max(0, Number(params.get("offset")) || 0);
+  const offset = Math.max(0, Math.floor(Number(params.get("offset")) || 0));
   const query = new URLSearchParams({ limit: String(PAGE), offset: String(offset) });
   if (status) query.set("status", status);
   if (service) query.set("service", service);
@@ -62,6 +64,12 @@ export function ReplayPage() {
   );
 }
 
+/** A whole number as people write it, else NaN; `1e3` and `0x10` are none. */
+function whole(text: FormDataEntryValue | string | null): number {
+  const trimmed = String(text ?? "").trim();
+  return /^\d+$/.test(trimmed) ? Number(trimmed) : NaN;
+}
+
 function Ask({ service, done }: { service: string; done: () => void }) {
   const [said, setSaid] = useState<{ good: boolean; text: string; field?: string | undefined }>();
   const services = useStore(snapshot)?.services ?? [];
@@ -69,13 +77,15 @@ function Ask({ service, done }: { service: string; done: () => void }) {
     event.preventDefault();
     const form = new FormData(event.currentTarget);
     const name = String(form.get("service") ?? "").trim();
-    const [from, to] = [Number(form.get("from")), Number(form.get("to"))];
+    const [from, to] = [whole(form.get("from")), whole(form.get("to"))];
+    const epoch = String(form.get("epoch") ?? "").trim();
     const wrong = (text: string, field: string) => setSaid({ good: false, text, field });
     if (!name) return wrong("Name a service.", "service");
     if (!Number.isSafeInteger(from) || from < 1) return wrong("From must be a whole number of at least 1.", "from");
     if (!Number.isSafeInteger(to) || to < from) return wrong("To must be a whole number, not below from.", "to");
+    if (epoch && Number.isNaN(whole(epoch))) return wrong("Epoch must be a whole number.", "epoch");
     try {
-      const { id } = await ask<{ id: number }>("/replay", { service: name, from, to });
+      const { id } = await ask<{ id: number }>("/replay", { service: name, from, to, ...(epoch ? { epoch: whole(epoch) } : {}) });
       setSaid({ good: true, text: `Replay ${id} was asked for.` });
       done();
     } catch (error) {
@@ -95,6 +105,7 @@ function Ask({ service, done }: { service: string; done: () => void }) {
         </datalist>
         <input name="from" aria-label="From" placeholder="From" inputMode="numeric" size={10} aria-invalid={invalid("from")} />
         <input name="to" aria-label="To" placeholder="To" inputMode="numeric" size={10} aria-invalid={invalid("to")} />
+        <input name="epoch" aria-label="Epoch" placeholder="Epoch: newest" inputMode="numeric" size={13} aria-invalid={invalid("epoch")} />
         <button type="submit" className="main">
           Replay
         </button>
@@ -105,7 +116,17 @@ function Ask({ service, done }: { service: string; done: () => void }) {
 }
 
 function Replays({ rows, changed, page, filtered }: { rows: Rows; changed: () => void; page: (offset: number) => void; filtered: boolean }) {
-  if (rows.replays.length === 0)
+  const [signing, setSigning] = useState<Replay | null>(null);
+  if (rows.replays.length === 0 && rows.offset > 0)
+    return (
+      <Empty>
+        <p>There are not so many.</p>
+        <button type="button" onClick={() => page(0)}>
+          To the newest
+        </button>
+      </Empty>
+    );
+  if (rows.replays.length === 0 && signing === null)
     return (
       <Empty>
         <p>{filtered ? "No replay is like this." : "No gap was ever seen. When one opens, its replay appears here by itself."}</p>
@@ -118,7 +139,10 @@ function Replays({ rows, changed, page, filtered }: { rows: Rows; changed: () =>
           <tr key={row.id}>
             <td>{row.id}</td>
             <td>{row.service}</td>
-            <td className="n">{range([row.from, row.to])}</td>
+            <td className="n">
+              {range([row.from, row.to])}
+              {row.epoch !== 0 && <span className="soft small"> epoch {row.epoch}</span>}
+            </td>
             <td>
               <span className={`signal ${SIGNAL[row.status]}`}>{row.status}</span>
             </td>
@@ -126,9 +150,13 @@ function Replays({ rows, changed, page, filtered }: { rows: Rows; changed: () =>
             <td className="n">{count(row.attempts)}</td>
             <td className="n">{count(row.inserted)}</td>
             <td className="n">{millis(row.latencyMs)}</td>
-            <td className="n">{clock(row.createdAt)}</td>
+            <td className="n">{when(row.createdAt)}</td>
             <td className="soft">{row.error ?? ""}</td>
-            <td>{(row.status === "pending" || row.status === "running") && <SignOff row={row} changed={changed} />}</td>
+            <td>{(row.status === "pending" || row.status === "running") && (
+                <button type="button" className="danger" onClick={() => setSigning(row)}>
+                  Sign off
+                </button>
+              )}</td>
           </tr>
         ))}
       </Table>
@@ -145,45 +173,44 @@ function Replays({ rows, changed, page, filtered }: { rows: Rows; changed: () =>
           </button>
         </p>
       )}
+      {signing && <SignOff key={signing.id} row={signing} close={() => setSigning(null)} changed={changed} />}
     </>
   );
 }
 
-function SignOff({ row, changed }: { row: Replay; changed: () => void }) {
+/** Stays where it is while the rows behind it move. */
+function SignOff({ row, close, changed }: { row: Replay; close: () => void; changed: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [error, setError] = useState("");
+  useEffect(() => dialog.current?.showModal(), []);
   const sign = async () => {
     try {
       await ask(`/replay/${row.id}/abandon`, {});
-      dialog.current?.close();
       changed();
+      close();
     } catch (reason) {
       setError((reason as Refusal).message);
     }
   };
   return (
-    <>
-      <button type="button" className="danger" onClick={() => dialog.current?.showModal()}>
-        Sign off
-      </button>
-      <dialog ref={dialog} aria-label="Sign off as lost">
-        <div className="stack">
-          <h1>Sign off as lost?</h1>
-          <p>
-            What of {row.service} {range([row.from, row.to])} is still missing will be written into the ledger as lost, signed by the operator, and nobody asks for it any more. The service's
-            acknowledgement moves past it, so its producer forgets these entries. Should one arrive after all, it is stored and the loss marked as found.
-          </p>
-          {error && <span className="signal bad">{error}</span>}
-          <div className="inline">
-            <button type="button" className="danger" onClick={sign}>
-              Sign off as lost
-            </button>
-            <button type="button" onClick={() => dialog.current?.close()}>
-              Keep asking
-            </button>
-          </div>
+    <dialog ref={dialog} aria-label="Sign off as lost" onClose={close}>
+      <div className="stack">
+        <h1>Sign off as lost?</h1>
+        <p>
+          What of {row.service} {range([row.from, row.to])}
+          {row.epoch !== 0 && <> in epoch {row.epoch}</>} is still missing will be written into the ledger as lost, signed by the operator, and nobody asks for it any more. The service's
+          acknowledgement moves past it, so its producer forgets these entries. Should one arrive after all, it is stored and the loss marked as found.
+        </p>
+        {error && <span className="signal bad">{error}</span>}
+        <div className="inline">
+          <button type="button" className="danger" onClick={sign}>
+            Sign off as lost
+          </button>
+          <button type="button" onClick={() => dialog.current?.close()}>
+            Keep asking
+          </button>
         </div>
-      </dialog>
-    </>
+      </div>
+    </dialog>
   );
 }

@@ -1,8 +1,9 @@
 import { useMemo, useState } from "react";
 import { Link } from "wouter";
 import { useAsked } from "../api";
-import { clock, count, duration, percent, rate } from "../format";
+import { count, duration, percent, rate, when } from "../format";
 import { Figure } from "../parts/figure";
+import { useTitle } from "../title";
 import { Panel } from "../parts/panel";
 import { ProofLine } from "../parts/proof";
 import { Empty, When } from "../parts/states";
@@ -11,6 +12,7 @@ import { ServicesTable, StateSignal } from "../parts/tables";
 import type { Service } from "../types";
 
 export function Services() {
+  useTitle("Services");
   const asked = useAsked<Service[]>("/services", 2_000);
   const [text, setText] = useState("");
   return (
@@ -41,8 +43,18 @@ function Filtered({ all, text }: { all: Service[]; text: string }) {
   return <ServicesTable services={shown} />;
 }
 
+/** A part of an address as text; what is no part of a good address stands for itself. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 export function ServicePage({ params }: { params: { name: string } }) {
-  const name = decodeURIComponent(params.name);
+  const name = decoded(params.name);
+  useTitle(name);
   const asked = useAsked<Service[]>("/services", 2_000);
   return (
     <div className="page">
@@ -80,7 +92,7 @@ function Present({ service: s }: { service: Service }) {
     ["Missing", count(s.missingCount), s.oldestGapMs ? `the oldest gap for ${duration(s.oldestGapMs)}` : "no gap"],
     ["Lost", count(s.lostCount), "signed off in the ledger"],
     ["Lag", s.lagMs ? duration(s.lagMs) : "–", "age of what waits"],
-    ["Last seen", clock(s.lastSeen), `epoch ${s.epoch}`],
+    ["Last seen", when(s.lastSeen), `epoch ${s.epoch}`],
   ];
   return (
     <>
@@ -96,7 +108,7 @@ function Present({ service: s }: { service: Service }) {
         </dl>
       </div>
       <Panel title="Sequence">
-        <SequenceStrip service={s.service} epoch={s.epoch} key={`${s.service} ${s.epoch}`} />
+        <SequenceStrip service={s.service} newest={s.epoch} key={`${s.service} ${s.epoch}`} />
       </Panel>
     </>
   );

@@ -8,7 +8,7 @@ import { count, duration } from "../format";
 import { isHealed } from "../healing";
 import { events, faults } from "../live";
 import { useNow } from "../now";
-import { useStore } from "../store";
+import { store, useStore } from "../store";
 import type { Proof, Snapshot } from "../types";
 
 interface Control {
@@ -34,6 +34,13 @@ const CONTROLS: { action: string; name: string; seconds: number; what: string }[
 const LOOK_MS = 400;
 const GIVE_UP_MS = 180_000;
 
+// They outlive the panel: it may be closed while something heals.
+const allReports = store<Record<string, Report>>({});
+
+function tell(report: Report): void {
+  allReports.update((all) => ((all[report.action]?.startedAt ?? 0) <= report.startedAt ? { ...all, [report.action]: report } : all));
+}
+
 export function useFaultsEnabled(): boolean {
   return useAsked<Control>("/metrics/control", 15_000).value?.enabled ?? false;
 }
@@ -45,9 +52,10 @@ function isRepaired(since: number): boolean {
 }
 
 /** Follows the healing of one fault until everything that was produced before it ended is stored. */
-async function watch(report: Report, tell: (next: Report) => void, alive: () => boolean): Promise<void> {
+async function watch(report: Report): Promise<void> {
   let current = report;
-  while (alive() && Date.now() - report.startedAt < GIVE_UP_MS) {
+  const isNewest = () => allReports.get()[report.action]?.startedAt === report.startedAt;
+  while (isNewest() && Date.now() - report.startedAt < GIVE_UP_MS) {
     await new Promise((done) => window.setTimeout(done, LOOK_MS));
     try {
       const [now, proof] = await Promise.all([ask<Snapshot>("/metrics/snapshot"), ask<Proof>("/proof")]);
@@ -63,23 +71,23 @@ async function watch(report: Report, tell: (next: Report) => void, alive: () => 
       // The server is away: that too heals.
     }
   }
-  if (alive()) tell({ ...current, error: "Not healed within 3 minutes. The queue page says what waits." });
+  if (isNewest()) tell({ ...current, error: "Not healed within 3 minutes. The queue page says what waits." });
 }
 
 export function FaultsPanel({ close }: { close: () => void }) {
   const running = useStore(faults);
-  const [reports, setReports] = useState<Record<string, Report>>({});
+  const reports = useStore(allReports);
   const [error, setError] = useState("");
   const now = useNow(500);
-  const mounted = useRef(true);
   const first = useRef<HTMLButtonElement>(null);
   useEffect(() => {
-    mounted.current = true;
     first.current?.focus();
-    return () => {
-      mounted.current = false;
+    const escape = (event: KeyboardEvent) => {
+      if (event.key === "Escape" && !document.querySelector("dialog[open]")) close();
     };
-  }, []);
+    document.addEventListener("keydown", escape);
+    return () => document.removeEventListener("keydown", escape);
+  }, [close]);
 
   const start = async (action: string) => {
     setError("");
@@ -87,16 +95,15 @@ export function FaultsPanel({ close }: { close: () => void }) {
       const before = await ask<Proof>("/proof");
       const report: Report = { action, startedAt: Date.now(), before };
       await ask("/metrics/control", { action });
-      const tell = (next: Report) => setReports((all) => (all[action]?.startedAt === next.startedAt || next === report ? { ...all, [action]: next } : all));
       tell(report);
-      if (action !== "reset") void watch(report, tell, () => mounted.current);
+      if (action !== "reset") void watch(report);
     } catch (reason) {
       setError((reason as Refusal).message);
     }
   };
 
   return (
-    <aside className="side" aria-label="Faults" onKeyDown={(e) => e.key === "Escape" && close()}>
+    <aside className="side" aria-label="Faults">
       <div className="head">
         <h1>Faults</h1>
         <div className="rest">
@@ -142,7 +149,11 @@ function ReportView({ report, now }: { report: Report; now: number }) {
     ["lost", (p) => p.totals.lost],
     ["duplicates turned away", (p) => p.totals.duplicates],
   ];
-  const twice = after ? Math.max(0, after.totals.stored - after.totals.produced) : 0;
+  // Per stream, for one stream's missing numbers must not hide another's surplus. Postgres refuses a second row of
+  // a number, so this is a check of the ledger against itself.
+  const twice = (after?.streams ?? []).reduce((sum, s) => sum + Math.max(0, s.stored + s.lost + s.expired + s.void - s.produced), 0);
+  const began = new Map(before.streams.map((s) => [`${s.epoch} ${s.service}`, s.lost]));
+  const lost = (after?.streams ?? []).reduce((sum, s) => sum + Math.max(0, s.lost - (began.get(`${s.epoch} ${s.service}`) ?? s.lost)), 0);
   return (
     <div className="report" role="status" data-healed={report.healedMs !== undefined}>
       {report.error ? (
@@ -151,7 +162,7 @@ function ReportView({ report, now }: { report: Report; now: number }) {
         <span className="signal busy">healing for {duration(Math.max(0, now - report.startedAt))}</span>
       ) : (
         <span className="signal good">
-          Healed in {duration(report.healedMs)}: lost {count((after?.totals.lost ?? 0) - before.totals.lost)}, stored twice {count(twice)}.
+          Healed in {duration(report.healedMs)}: lost {count(lost)}, stored twice {count(twice)}.
         </span>
       )}
       <table>

@@ -8,6 +8,7 @@ import { Surrounding } from "./surrounding";
 
 export const ROW = 24;
 export const DETAIL = 340;
+const LINE_CHARS = 1_000; // more than any screen is wide
 
 export type Put = (changes: Record<string, string>) => void;
 
@@ -25,7 +26,7 @@ export function Line({ entry }: { entry: LogEntry }) {
       <span className="soft">{stamp(entry.timestamp)}</span>
       <span className={`level-${word(entry.severity)}`}>{entry.level_text ?? entry.level}</span>
       <span className="service soft">{entry.service_name}</span>
-      <span>{entry.message}</span>
+      <span>{entry.message.length > LINE_CHARS ? `${entry.message.slice(0, LINE_CHARS)} …` : entry.message}</span>
     </>
   );
 }

@@ -1,6 +1,6 @@
 /** What stands where content is not: loading, empty, and errors that say what to do. */
 
-import type { ReactNode } from "react";
+import { Component, type ReactNode } from "react";
 import type { Asked } from "../api";
 
 export function Loading({ what }: { what: string }) {
@@ -36,4 +36,28 @@ export function When<T>({ asked, what, children }: { asked: Asked<T>; what: stri
       {children(asked.value)}
     </>
   );
+}
+
+/** A page that fails says so, and leaves the frame around it as it is. */
+export class Caught extends Component<{ children: ReactNode }, { failed: boolean }> {
+  override state = { failed: false };
+
+  static getDerivedStateFromError() {
+    return { failed: true };
+  }
+
+  override render() {
+    if (!this.state.failed) return this.props.children;
+    return (
+      <div className="page">
+        <h1>This page failed</h1>
+        <Empty>
+          <p>A mistake of the page, not of the server: what is stored is safe.</p>
+          <button type="button" onClick={() => this.setState({ failed: false })}>
+            Try again
+          </button>
+        </Empty>
+      </div>
+    );
+  }
 }

@@ -20,7 +20,7 @@ interface Line extends Record<Kind, Range[]> {
   to: number;
   ackTill: number;
   highestSeen: number;
-  truncated: boolean;
+  coarse: Kind[]; // has more ranges than are drawn: theirs are widened
 }
 
 // Each kind has a colour, a height and a pattern, so that none is told by colour alone.
@@ -33,10 +33,11 @@ const LOOK: Record<Kind, { word: string; color: string; top: number; bottom: num
   lost: { word: "lost, signed off", color: "--lost", top: 0.5, bottom: 1, hatch: true },
 };
 
-export function SequenceStrip({ service, epoch }: { service: string; epoch: number | undefined }) {
+export function SequenceStrip({ service, newest }: { service: string; newest: number }) {
+  const [epoch, setEpoch] = useState(newest);
   const [view, setView] = useState<View | null>(null);
   const query = new URLSearchParams();
-  if (epoch !== undefined) query.set("epoch", String(epoch));
+  query.set("epoch", String(epoch));
   if (view) {
     query.set("from", String(view.from));
     query.set("to", String(view.to));
@@ -44,10 +45,32 @@ export function SequenceStrip({ service, epoch }: { service: string; epoch: numb
   const asked = useAsked<Line>(`/sequence/${encodeURIComponent(service)}?${query}`, 1_000);
   const kept = useRef<Line | undefined>(undefined);
   if (asked.value) kept.current = asked.value;
-  const line = asked.value ?? (kept.current?.service === service ? kept.current : undefined);
+  const line = asked.value ?? (kept.current?.service === service && kept.current.epoch === epoch ? kept.current : undefined);
+  const choose = (next: number) => {
+    setView(null);
+    setEpoch(next);
+  };
   return (
     <When asked={{ ...asked, value: line }} what="the number line">
-      {(shown) => <Drawn line={shown} view={view} setView={setView} />}
+      {(shown) => (
+        <>
+          {shown.epochs.length > 1 && (
+            <p className="inline">
+              <label>
+                Epoch{" "}
+                <select value={epoch} onChange={(event) => choose(Number(event.target.value))}>
+                  {shown.epochs.map((one) => (
+                    <option key={one} value={one}>
+                      {one === newest ? `${one} (newest)` : one}
+                    </option>
+                  ))}
+                </select>
+              </label>
+            </p>
+          )}
+          <Drawn line={shown} view={view} setView={setView} />
+        </>
+      )}
     </When>
   );
 }
@@ -154,7 +177,7 @@ function Drawn({ line, view, setView }: { line: Line; view: View | null; setView
             {LOOK[kind].word}
           </span>
         ))}
-        {line.truncated && <span>Only the first thousand ranges of a kind are drawn: zoom in to see the rest.</span>}
+        {line.coarse.length > 0 && <span>Drawn coarsely, there are too many ranges: zoom in to tell them apart.</span>}
       </div>
       {(line.missing.length > 0 || line.replaying.length > 0) && (
         <p className="small">
@@ -180,6 +203,7 @@ function Swatch({ kind }: { kind: Kind }) {
 
 function kindAt(line: Line, number: number): string {
   const found = KINDS.findLast((kind) => line[kind].some(([first, last]) => first <= number && number <= last));
+  if (found && line.coarse.length > 0) return "zoom in to see";
   return found ? LOOK[found].word : "never seen";
 }
 

@@ -6,7 +6,7 @@ export type Column = string | [string];
 
 export function Table({ columns, children }: { columns: Column[]; children: ReactNode }) {
   return (
-    <div className="scroll" tabIndex={0} role="group" aria-label="Table">
+    <div className="scroll" tabIndex={0} role="group" aria-label={`Table by ${String(columns[0]).toLowerCase()}`}>
       <table>
         <thead>
           <tr>

@@ -1,7 +1,7 @@
 /** Services and workers, as tables. */
 
 import { Link } from "wouter";
-import { clock, count, duration, percent, rate } from "../format";
+import { when, count, duration, percent, rate } from "../format";
 import type { Service, ServiceState, Worker } from "../types";
 import { Empty } from "./states";
 import { Table } from "./table";
@@ -45,7 +45,7 @@ export function ServicesTable({ services }: { services: Service[] }) {
           <td className="n">{s.missingCount ? <b className="level-warn">{count(s.missingCount)}</b> : 0}</td>
           <td className="n">{count(s.lostCount)}</td>
           <td className="n">{s.lagMs ? duration(s.lagMs) : "–"}</td>
-          <td className="n">{clock(s.lastSeen)}</td>
+          <td className="n">{when(s.lastSeen)}</td>
         </tr>
       ))}
     </Table>
@@ -71,7 +71,7 @@ export function WorkersTable({ workers }: { workers: Worker[] }) {
             <span className={`signal ${WORKER[w.status]}`}>{w.status}</span>
           </td>
           <td className="n">{count(w.jobsDone)}</td>
-          <td className="n">{clock(w.lastHeartbeat)}</td>
+          <td className="n">{when(w.lastHeartbeat)}</td>
         </tr>
       ))}
     </Table>
