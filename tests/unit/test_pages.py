@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from apps.backend.doors.pages import Pages
+from apps.backend.doors.pages import BUILT, Pages
 
 HTML = {"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 
@@ -85,3 +88,16 @@ async def test_without_a_build_the_address_says_how_to_get_one(tmp_path: Path) -
         assert answer.status_code == 503
         assert "make dashboard" in answer.text
         assert (await client.get("/assets/index.js")).status_code == 404
+
+
+@pytest.mark.skipif(not (BUILT / "index.html").exists(), reason="the page is not built: run `make dashboard`")
+def test_wheel_holds_the_built_page_and_not_its_source(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    built = {
+        path.relative_to(BUILT).as_posix() for path in BUILT.rglob("*.*") if not path.name.startswith(".")
+    }
+    assert {f"apps/dashboard/dist/{name}" for name in built} <= set(names)
+    assert [name for name in names if "node_modules" in name or name.startswith("apps/dashboard/src/")] == []
