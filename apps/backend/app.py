@@ -47,6 +47,7 @@ from tracehub.storage.redis.workers import Workers
 
 log = structlog.get_logger()
 
+SEARCHES_MAX = 4
 HYGIENE = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"))
 _PRINTABLE = re.compile(rb"[!-~]{1,128}").fullmatch
 
@@ -64,6 +65,8 @@ def build(settings: Settings) -> ASGIApp:
     buffers = open_redis(settings.buffer_redis())
     queue = RedisQueue(redis, entries_max=settings.queue_entries_max, bytes_max=settings.queue_bytes_max)
     pool = open_pool(settings.database(), "tracehub-backend")
+    # Slow searches wait for each other, never the ledger's questions for them.
+    search_pool = open_pool(settings.database(), "tracehub-backend-search", most=SEARCHES_MAX)
     ledger = PostgresLedger(
         pool,
         partition=settings.partition,
@@ -91,7 +94,7 @@ def build(settings: Settings) -> ASGIApp:
     metrics = Metrics()
     trail = Trail(board, queue, now_ms)
     ctx = application.state.context = Context(
-        settings, redis, queue, RedisBuffers(buffers), ledger, reading, LogSearch(pool), submitter, faults,
+        settings, redis, queue, RedisBuffers(buffers), ledger, reading, LogSearch(search_pool), submitter, faults,
         board, snapshots, trail, metrics, now_ms, random_bytes,
     )  # fmt: skip
 
@@ -104,7 +107,7 @@ def build(settings: Settings) -> ASGIApp:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await pool  # opens no connection yet: Postgres may come later
+        await asyncio.gather(pool, search_pool)  # opens no connection yet: Postgres may come later
         handlers = {
             keys.receipts(backend_id): submitter.heard,
             keys.FLUSHED_CHANNEL: submitter.flushed,
@@ -122,7 +125,7 @@ def build(settings: Settings) -> ASGIApp:
         yield
         await end(background)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(pool.close(), 5)
+            await asyncio.wait_for(asyncio.gather(pool.close(), search_pool.close()), 5)
         for client in (redis, ears, buffers):
             await client.aclose()
         log.info("backend.stopped")

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
+from tests.eventually import eventually
 from tests.integration.conftest import Deployment
+from tracehub.protocol.errors import QueryTimeout
+from tracehub.protocol.filters import LogFilter
 from tracehub.protocol.severity import number_of
 from tracehub.protocol.times import iso
+from tracehub.storage.postgres import search
+from tracehub.storage.postgres.connect import open_pool
+from tracehub.storage.redis.keys import ZERO_TENANT
 
 LEVELS = ("trace", "debug", "info", "notice", "warning", "error", "critical", "alert", "strange")
 DAY_MS = 24 * 3600 * 1000
@@ -203,3 +211,28 @@ async def test_lines_around_one_are_its_neighbours(client: httpx.AsyncClient) ->
 async def test_nul_in_a_key_of_a_query_finds_nothing(client: httpx.AsyncClient) -> None:
     answer = await client.get("/api/v1/logs?metadata.a%00=1&cursor=")
     assert (answer.status_code, answer.json()["data"]["entries"]) == (200, [])
+
+
+async def test_slow_search_is_cancelled_and_holds_nobody_else_up(
+    server: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More searches than there are connections for, each of which would take for ever."""
+    monkeypatch.setattr(search, "QUERY_TIMEOUT_S", 0.5)
+    pool = await open_pool(server.database, "test-search", most=2)
+    slow = search.LogSearch(pool)
+    monkeypatch.setattr(search.SQL, "select_logs", "select pg_sleep(60) from logs")
+    refused = await asyncio.gather(
+        *(slow.page(ZERO_TENANT, LogFilter(), limit=1) for _ in range(6)), return_exceptions=True
+    )
+    assert {type(error) for error in refused} == {QueryTimeout}
+    running = (
+        "select count(*) from pg_stat_activity where application_name = 'test-search' and state = 'active'"
+    )
+    connection = await asyncpg.connect(server.database, ssl=False)
+    await eventually(lambda: _is_zero(connection, running))
+    await connection.close()
+    await pool.close()
+
+
+async def _is_zero(connection: asyncpg.Connection, query: str) -> bool:
+    return await connection.fetchval(query) == 0

@@ -6,6 +6,7 @@ The order is (ts, id); a position goes on exactly behind a row whatever was writ
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from typing import Any
@@ -82,12 +83,13 @@ class LogSearch:
         return rows[0] if rows else None
 
     async def _fetch(self, text: str, args: list[Any]) -> list[dict[str, Any]]:
+        """Within QUERY_TIMEOUT_S, the wait for a connection included."""
         with translated():
-            async with self._pool.acquire() as connection:
-                try:
-                    return [dict(row) for row in await connection.fetch(text, *args, timeout=QUERY_TIMEOUT_S)]
-                except TimeoutError:  # asyncpg has cancelled it in Postgres, too
-                    raise QueryTimeout(retry_after_s=1) from None
+            try:
+                async with asyncio.timeout(QUERY_TIMEOUT_S), self._pool.acquire() as connection:
+                    return [dict(row) for row in await connection.fetch(text, *args)]
+            except TimeoutError:  # asyncpg has cancelled it in Postgres, too
+                raise QueryTimeout(retry_after_s=1) from None
 
 
 def _where(tenant_id: str, wanted: LogFilter) -> _Conditions:
