@@ -13,6 +13,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apps.backend import errors
@@ -142,6 +143,9 @@ def by_path(application: Starlette, *, sockets: ASGIApp, log_service: ASGIApp) -
     fast = straight(ingest.ingest, application)
     web = pages.Pages()
 
+    def is_nowhere(scope: Scope) -> bool:
+        return all(route.matches(scope)[0] is Match.NONE for route in application.routes)
+
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         if path == "/ingest" and scope["type"] == "http" and scope["method"] == "POST":
@@ -150,8 +154,10 @@ def by_path(application: Starlette, *, sockets: ASGIApp, log_service: ASGIApp) -
             inner = sockets
         elif path.startswith(logs.BELOW):
             inner = log_service
+        elif web.wants(scope) or (pages.is_visit(scope) and is_nowhere(scope)):
+            inner = web
         else:
-            inner = web if web.wants(scope) else application
+            inner = application
         await inner(scope, receive, send)
 
     return choose

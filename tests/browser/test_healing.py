@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
+
+from tests.e2e.stack import Stack
 
 Look = Callable[..., Page]
 HEALS_MS = 60_000
@@ -209,3 +213,89 @@ def test_older_epochs_can_be_looked_at(look: Look, api: httpx.Client) -> None:
     expect(label).to_have_attribute("aria-label", re.compile("from 1 to 1:"))
     page.get_by_role("combobox", name="Epoch").select_option("0")
     expect(label).to_have_attribute("aria-label", re.compile("from 1 to 3:"))
+
+
+def sql(stack: Stack, text: str) -> None:
+    """In a process of its own: the browser's event loop runs in this one."""
+    code = (
+        "import asyncio, asyncpg, sys\n"
+        "async def run():\n"
+        "    connection = await asyncpg.connect(sys.argv[1], ssl=False)\n"
+        "    await connection.execute(sys.argv[2])\n"
+        "    await connection.close()\n"
+        "asyncio.run(run())"
+    )
+    subprocess.run([sys.executable, "-c", code, stack.database_url, text], check=True, timeout=60)
+
+
+def test_dead_letter_is_stored_after_all(look: Look, api: httpx.Client, stack: Stack) -> None:
+    service = unique("poison")
+    watched: Any = look
+    watched.expected = re.compile("status of 409")  # the browser's own word for the refusal below
+    sql(stack, f"alter table logs add constraint no_poison check (message <> '{service} 2') not valid")
+    try:
+        send(api, service, 1, 2, 3, text=service)
+        page = look("/queue")
+        letter = page.locator(".fault", has_text=service)
+        expect(letter).to_have_count(1)
+        letter.get_by_role("button", name="Retry").click()
+        expect(letter.get_by_role("alert")).to_contain_text("the store still refuses this entry")
+    finally:
+        sql(stack, "alter table logs drop constraint no_poison")
+    letter.get_by_role("button", name="Retry").click()
+    expect(letter).to_have_count(0)
+    assert api.get(f"/ack/{service}").json()["lostCount"] == 0
+
+
+def test_long_tables_are_leafed_through(look: Look, api: httpx.Client) -> None:
+    """Replays and dead letters, fifty a page; a page that has become empty leads back."""
+    service = unique("pages")
+    send(api, service, *range(1, 106, 2))
+    send(api, service, *range(1, 106, 2), text="changed")
+    page = look(f"/replay?service={service}")
+    expect(page.locator("tbody tr")).to_have_count(50)
+    page.get_by_role("button", name="Older").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.get_by_role("button", name="Newer").click()
+    expect(page.locator("tbody tr")).to_have_count(50)
+    page.goto(page.url.split("/replay")[0] + "/queue")
+    letters = page.locator("section", has_text="Dead letters").locator(".fault")
+    expect(letters).to_have_count(50)
+    page.get_by_role("button", name="Older").click()
+    expect(letters).to_have_count(3)
+    for left in (2, 1, 0):
+        letters.first.get_by_role("button", name="Discard").click()
+        letters.first.get_by_role("button", name="Discard for good").click()
+        expect(letters).to_have_count(left)
+    expect(page.get_by_text("No more are here.")).to_be_visible()
+    page.get_by_role("button", name="Newer").click()
+    expect(letters).to_have_count(50)
+    for letter in api.get("/dead-letters", params={"service": service, "limit": 1000}).json()["deadLetters"]:
+        api.request("DELETE", f"/dead-letters/{letter['id']}", json={})
+    for row in api.get("/replay", params={"service": service, "limit": 1000}).json()["replays"]:
+        api.post(f"/replay/{row['id']}/abandon", json={})
+
+
+def test_strip_is_zoomed_and_moved_by_mouse(look: Look, api: httpx.Client) -> None:
+    service = unique("zoom")
+    send(api, service, *range(1, 1001))
+    page = look(f"/services/{service}")
+    strip = page.locator("canvas.strip")
+    shown = page.locator(".small", has_text=re.compile(r"^1 – 1,000"))
+    expect(shown).to_be_visible()
+    page.get_by_role("button", name="Zoom in").click()
+    expect(strip).to_have_attribute("aria-label", re.compile("from 251 to 7[45]"))
+    box = strip.bounding_box()
+    assert box is not None
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + box["width"] / 4, middle[1], steps=4)
+    page.mouse.up()
+    expect(strip).to_have_attribute("aria-label", re.compile("from 12[0-9] to 62[0-9]"))
+    expect(page.get_by_text(re.compile(r"at \d+: stored"))).to_be_visible()
+    page.mouse.wheel(0, 400)
+    expect(strip).not_to_have_attribute("aria-label", re.compile("from 12[0-9] to 62[0-9]"))
+    page.get_by_role("button", name="Zoom out").click()
+    page.get_by_role("button", name="Whole line").click()
+    expect(shown).to_be_visible()

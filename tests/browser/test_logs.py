@@ -108,7 +108,10 @@ def test_row_opens_copies_and_is_followed(look: Look, api: httpx.Client) -> None
     detail.get_by_role("button", name="Follow this trace").click()
     expect(page).to_have_url(re.compile("trace_id=trace-1"))
     expect(page.locator(".log-row")).to_have_count(2)
+    detail.get_by_role("button", name="Follow this request").click()
+    expect(page.locator(".log-row")).to_have_count(1)
     page.get_by_role("button", name=re.compile("Stop following trace")).click()
+    page.get_by_role("button", name=re.compile("Stop following request")).click()
     expect(page.locator(".log-row")).to_have_count(3)
 
 
@@ -129,7 +132,10 @@ def test_history_finds_what_was_stored_before(look: Look, api: httpx.Client) -> 
         expect(status).to_contain_text(found)
     page.get_by_label("Level").select_option(label="error and up")
     expect(page.locator(".log-row")).to_have_count(1)
-    page.locator(".log-row").click()
+    send(api, service, [{"message": "after asking", "level": "error"}], first=501)
+    page.get_by_role("button", name="Ask again").click()
+    expect(page.locator(".log-row")).to_have_count(2)
+    page.locator(".log-row", has_text="line 300").click()
     page.get_by_role("button", name="Surrounding lines").click()
     expect(page.locator(".around [aria-current]")).to_contain_text("line 300")
     page.get_by_label("to", exact=True).fill("2024-03-05T00:00:00")

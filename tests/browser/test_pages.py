@@ -146,14 +146,23 @@ def test_page_says_so_when_the_backend_stands_still(look: Look, stack: Stack) ->
 
 def test_keyboard_reaches_the_content_first(look: Look) -> None:
     page = look("/")
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent.trim()") == "To the content"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
 
 
-def test_what_is_not_there_says_so(look: Look) -> None:
-    page = look("/services/nobody")
+def test_what_is_not_there_says_so(look: Look, api: httpx.Client) -> None:
+    watched: Any = look
+    watched.expected = re.compile("status of 404")  # the browser's own word for it
+    page = look("/nope/at/all")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is here")
+    page.get_by_role("link", name="To the overview").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+    asked = api.get("/nope/at/all", headers={"accept": "*/*"})
+    assert (asked.status_code, asked.json()["error"]["code"]) == (404, "not_found")
+    page.goto(str(api.base_url.join("/services/nobody")))
     expect(page.get_by_text("No log of a service of this name was ever received.")).to_be_visible()
     page.goto(page.url.replace("/services/nobody", "/live-logs?view=history&text=nobody-ever-said-this"))
     expect(page.get_by_text("Nothing that is stored is like this.")).to_be_visible()

@@ -52,7 +52,7 @@ class Pages:
         if path.startswith(FILES) or path == "/":
             return True
         is_page = path.rstrip("/") in PAGES or path.startswith(BELOW)
-        return is_page and "text/html" in header(scope, b"accept")
+        return is_page and is_visit(scope)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with a file, or say how to get one."""
@@ -71,7 +71,17 @@ class Pages:
             return response
         if not self._index.exists():
             return HTMLResponse(_ABSENT, 503, _HEADERS)
-        return FileResponse(self._index, headers=_HEADERS)
+        # An address that is nobody's has a page, too, that says so and leads on.
+        return FileResponse(self._index, 200 if self.wants(scope) else 404, headers=_HEADERS)
+
+
+def is_visit(scope: Scope) -> bool:
+    """Whether somebody looks with a browser, and no program asks."""
+    return (
+        scope["type"] == "http"
+        and scope["method"] in ("GET", "HEAD")
+        and "text/html" in header(scope, b"accept")
+    )
 
 
 def pages() -> None:
