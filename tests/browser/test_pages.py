@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,18 @@ def test_page_opens_directly_and_is_accessible(look: Look, path: str, width: int
     )
     assert findings(page) == []
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
+
+
+def test_what_does_not_balance_is_named_accessibly(look: Look, api: httpx.Client) -> None:
+    service = f"unbalanced-{uuid.uuid4().hex[:8]}"
+    for seq in (1, 3):
+        assert api.post("/ingest", json={"service": service, "batch": [{"seq": seq}]}).status_code == 200
+    page = look("/")
+    expect(page.locator(".proof")).to_have_attribute("data-balanced", "false")
+    expect(page.locator(".proof").get_by_role("link", name=service)).to_be_visible()
+    assert findings(page) == []
+    assert api.post("/ingest", json={"service": service, "batch": [{"seq": 2}]}).status_code == 200
+    expect(page.locator(".proof")).to_have_attribute("data-balanced", "true")
 
 
 def test_theme_can_be_chosen_and_is_kept(look: Look) -> None:

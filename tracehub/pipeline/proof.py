@@ -1,19 +1,22 @@
 """The proof (ingest.md §9): produced = stored + in buffer + lost, per stream.
 
 How it stays true while everything moves: buffers and marks are read before the ledger, so a number that is
-on its way is seen at least once; produced = max(meta.next - 1, highest seen). What is in none of the three is
-`unaccounted`: a gap that is still open, or a number whose job waits while its producer has no buffer.
+on its way is seen at least once; produced = max(meta.next - 1, highest seen). Only a number that was made after the
+look into its buffer, and is overtaken by a later one, is seen nowhere: a stream that does not balance is looked at
+again before anybody is told. What is in none of the three then is `unaccounted`: a gap that is still open, or a
+number whose job waits while its producer has no buffer.
 A buffer out of reach is said, and is not a failure. Rows are counted by verify.py, not here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tracehub.protocol import ranges as r
 from tracehub.protocol.errors import Transient
-from tracehub.protocol.messages import StreamKey
+from tracehub.protocol.messages import Mark, StreamKey
 from tracehub.protocol.ranges import EMPTY, Ranges
 from tracehub.storage.ports import BufferMeta, Buffers, Queue, in_flight_by_stream
 
@@ -37,6 +40,7 @@ class Buffered:
     numbers: Ranges = EMPTY
 
 
+LOOKS_MAX = 3
 NO_META = BufferMeta(None, None, None, 0)
 
 
@@ -57,18 +61,22 @@ async def prove(
     """The proof of a tenant, or of one service: `{balanced, totals, streams, epochBreaks}`."""
     names = sorted({row["service"] for row in await ledger.proof(tenant_id, service)})
     looks = {name: await look_into(buffers, tenant_id, name) for name in names if not name.startswith("@")}
-    marks = (await queue.marks()).values()
+    marks = await queue.marks()
     rows = await ledger.proof(tenant_id, service)
     newest = {row["service"]: row["epoch"] for row in rows}
     streams: list[dict[str, Any]] = []
     for row in rows:
-        key = StreamKey(tenant_id, row["service"], row["epoch"])
-        in_flight = in_flight_by_stream(marks, {key: row["stream_id"]}).get(row["stream_id"], EMPTY)
         look = looks.get(row["service"], Buffered("absent", NO_META))
-        if look.meta.epoch is not None and look.meta.epoch != row["epoch"]:
-            look = Buffered("other_epoch", NO_META)
-        counts = await ledger.proof_of_buffer(row["stream_id"], look.numbers, in_flight)
-        streams.append(_balance(row, counts, look, r.highest(in_flight)))
+        told = await _of_stream(ledger, tenant_id, row, look=look, marks=marks)
+        for _ in range(LOOKS_MAX - 1):
+            if told["balanced"] or look.state == "absent":
+                break
+            look = await look_into(buffers, tenant_id, row["service"])
+            marks = await queue.marks()
+            for now in await ledger.proof(tenant_id, row["service"]):
+                if now["epoch"] == row["epoch"]:
+                    told = await _of_stream(ledger, tenant_id, now, look=look, marks=marks)
+        streams.append(told)
     return {
         "balanced": all(s["balanced"] for s in streams),
         "totals": {
@@ -85,6 +93,17 @@ async def prove(
             if s["epoch"] != newest[s["service"]] and not s["service"].startswith("@")
         ],
     }  # fmt: skip
+
+
+async def _of_stream(
+    ledger: ProofLedger, tenant_id: str, row: dict[str, Any], *, look: Buffered, marks: Mapping[str, Mark]
+) -> dict[str, Any]:
+    key = StreamKey(tenant_id, row["service"], row["epoch"])
+    in_flight = in_flight_by_stream(marks.values(), {key: row["stream_id"]}).get(row["stream_id"], EMPTY)
+    if look.meta.epoch is not None and look.meta.epoch != row["epoch"]:
+        look = Buffered("other_epoch", NO_META)
+    counts = await ledger.proof_of_buffer(row["stream_id"], look.numbers, in_flight)
+    return _balance(row, counts, look, r.highest(in_flight))
 
 
 def _balance(

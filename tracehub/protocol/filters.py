@@ -102,7 +102,8 @@ def from_query(items: Iterable[tuple[str, str]]) -> tuple[LogFilter, Paging]:
     """Of a query string; unknown words are ignored. Raises InvalidField."""
     asked = _Asked()
     paging: dict[str, Any] = {}
-    for name, text in ((name.replace("\0", "\ufffd"), raw.replace("\0", "\ufffd")) for name, raw in items):
+    for raw in items:
+        name, text = (part.replace("\0", "\ufffd") for part in raw)
         if name in _PAGING:
             paging[name] = text
         elif text and name.startswith(_METADATA):
