@@ -59,8 +59,7 @@ class Publisher:
         data: dict[str, Any] = {"at": now_ms, "worker": self._worker_id, "stored": total, "streams": streams}
         data["duplicates"] = sum(o.duplicates for o in stored.outcomes)
         data["conflicts"] = sum(o.conflicts for o in stored.outcomes)
-        sample = self._sample(stored.fresh, total, now_ms)
-        data["entries"] = encode_shown(sample)
+        data["entries"] = encode_shown(self._sample(stored.fresh, total, now_ms))
         data["replays"] = [replay_completed(stream, completed) for stream, completed in stored.completed]
         return live_message("stored", data)
 

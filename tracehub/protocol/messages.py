@@ -113,6 +113,10 @@ class LiveMessage(msgspec.Struct, frozen=True):
     event: str
     data: dict[str, Any]
 
+    def shown(self) -> dict[str, Any]:
+        """The payload for viewers, who need not be told their tenant."""
+        return {key: value for key, value in self.data.items() if key != "tenant"}
+
 
 _encoder = msgspec.msgpack.Encoder()
 _job_decoder = msgspec.msgpack.Decoder(Job)

@@ -25,18 +25,18 @@ NUMBER_OF: Final[dict[str, int]] = {word: first for words, first, _ in _ROWS for
 _ROW_OF: Final = {word: (first, last) for words, first, last in _ROWS for word in words}
 # The log-service's own vocabulary.
 _WORDS: Final = {
-    "debug": (1, 8),
-    "info": (9, 12),
-    "warn": (13, 16),
-    "error": (17, 20),
-    "fatal": (21, HIGHEST),
+    "DEBUG": (1, 8),
+    "INFO": (9, 12),
+    "WARN": (13, 16),
+    "ERROR": (17, 20),
+    "FATAL": (21, HIGHEST),
 }
 
 
 def range_of(word: str) -> tuple[int, int] | None:
     """The numbers that a filter word of the log-service means, in any case; None for an unknown word."""
-    plain = word.strip().lower()
-    return _WORDS.get(plain) or _ROW_OF.get(plain)
+    plain = word.strip()
+    return _WORDS.get(plain.upper()) or _ROW_OF.get(plain.lower())
 
 
 def matching(words: Iterable[str]) -> list[tuple[int, int]]:
@@ -54,10 +54,4 @@ def number_of(level: str | None, default: int = INFO) -> int:
 
 def word_of(number: int) -> str:
     """The log-service word of a severity number: DEBUG, INFO, WARN, ERROR or FATAL."""
-    if number >= 21:
-        return "FATAL"
-    if number >= 17:
-        return "ERROR"
-    if number >= 13:
-        return "WARN"
-    return "INFO" if number >= 9 else "DEBUG"
+    return next((word for word, (_, last) in _WORDS.items() if number <= last), "FATAL")

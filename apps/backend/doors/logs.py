@@ -55,26 +55,33 @@ async def query(request: Request) -> Response:
 
 async def log_by_id(request: Request) -> Response:
     """GET /logs/{id}."""
-    row = await context(request).search.entry(tenant_of(request), read_id(request.path_params["id"]))
-    if row is None:
-        raise NotFound("Log entry not found")
-    return _success(stored_entry(row))
+    return _success(stored_entry(await _asked_row(request)))
 
 
 async def around(request: Request) -> Response:
     """GET /logs/{id}/around: the lines of the same service before and after one."""
     search, tenant_id = context(request).search, tenant_of(request)
-    row = await search.entry(tenant_id, read_id(request.path_params["id"]))
-    if row is None:
-        raise NotFound("Log entry not found")
+    row = await _asked_row(request)
     lines = max(1, query_int(request, "lines", AROUND, AROUND_MAX))
-    here = Position(unix_ms(row["ts"]), row["id"].bytes)
+    here = _place(row)
     same = LogFilter(exact=(("service", (row["service"],)),))
     before = await search.page(tenant_id, same, limit=lines, after=here)
     after = await search.page(tenant_id, same, limit=lines, after=here, ascending=True)
     return _success(
         {"before": [stored_entry(r) for r in reversed(before)], "after": [stored_entry(r) for r in after]}
     )
+
+
+async def _asked_row(request: Request) -> dict[str, Any]:
+    """The row of the id in the path. Raises InvalidId, NotFound."""
+    row = await context(request).search.entry(tenant_of(request), read_id(request.path_params["id"]))
+    if row is None:
+        raise NotFound("Log entry not found")
+    return row
+
+
+def _place(row: dict[str, Any]) -> Position:
+    return Position(unix_ms(row["ts"]), row["id"].bytes)
 
 
 async def _answered(request: Request, wanted: LogFilter, paging: Paging) -> Response:
@@ -87,14 +94,12 @@ async def _answered(request: Request, wanted: LogFilter, paging: Paging) -> Resp
     rows = await ctx.search.page(
         tenant_id, wanted, limit=paging.page_size + 1, ascending=paging.ascending, after=after, skip=skip
     )
-    meta: dict[str, Any] = {}
-    total = await _total(ctx, tenant_id, wanted, meta) if paging.count else None
+    total, estimated = await ctx.search.count(tenant_id, wanted) if paging.count else (None, False)
     shown = rows[: paging.page_size]
     has_more = len(rows) > len(shown)
     cursor = None
     if has_more:
-        last = Position(unix_ms(shown[-1]["ts"]), shown[-1]["id"].bytes)
-        cursor = write_cursor(last, wanted, ascending=paging.ascending)
+        cursor = write_cursor(_place(shown[-1]), wanted, ascending=paging.ascending)
     answer = {
         "entries": [stored_entry(row) for row in shown],
         "total_count": total,
@@ -103,14 +108,7 @@ async def _answered(request: Request, wanted: LogFilter, paging: Paging) -> Resp
         "has_more": has_more,
         "next_cursor": cursor,
     }
-    return _success(answer, meta)
-
-
-async def _total(ctx: Context, tenant_id: str, wanted: LogFilter, meta: dict[str, Any]) -> int:
-    total, estimated = await ctx.search.count(tenant_id, wanted)
-    if estimated:
-        meta["estimated"] = True
-    return total
+    return _success(answer, {"estimated": True} if estimated else None)
 
 
 def read_id(text: str) -> uuid.UUID:

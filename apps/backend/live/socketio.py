@@ -101,8 +101,7 @@ class Live:
             if self._skipped:
                 await self._stored(live.data)
         elif live.event in FORWARDED:
-            data = {key: value for key, value in live.data.items() if key != "tenant"}
-            await self._emit(live.event, data)
+            await self._emit(live.event, live.shown())
 
     async def _stored(self, data: dict[str, Any]) -> None:
         for completed in data["replays"]:

@@ -55,8 +55,7 @@ class Trail:
     def heard(self, live: LiveMessage) -> None:
         """One message of the live bus."""
         if live.event in KEPT:
-            data = {key: value for key, value in live.data.items() if key != "tenant"}
-            self._events.append({"at": self._clock(), "event": live.event, "data": data})
+            self._events.append({"at": self._clock(), "event": live.event, "data": live.shown()})
 
     def plain(self) -> dict[str, Any]:
         """Columns of points, oldest first, and the events."""

@@ -37,25 +37,21 @@ export function duration(ms: number): string {
   return `${Math.floor(h / 24)} d`;
 }
 
+const pad = (n: number, width = 2) => String(n).padStart(width, "0");
+
 export function clock(iso: string, withMillis = false): string {
   const at = new Date(iso);
   if (Number.isNaN(at.getTime())) return "–";
-  const pad = (n: number, width = 2) => String(n).padStart(width, "0");
   const time = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
   return withMillis ? `${time}.${pad(at.getMilliseconds(), 3)}` : time;
 }
 
 /** The time of day, and before it the day where it is not today's. */
-export function stamp(iso: string, now = new Date()): string {
+export function when(iso: string, withMillis = false): string {
   const at = new Date(iso);
-  if (at.toDateString() === now.toDateString() || Number.isNaN(at.getTime())) return clock(iso, true);
-  const pad = (n: number) => String(n).padStart(2, "0");
-  return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${clock(iso, true)}`;
-}
-
-/** The time of day without milliseconds, and before it the day where it is not today's. */
-export function when(iso: string): string {
-  return stamp(iso).replace(/\.\d{3}$/, "");
+  const time = clock(iso, withMillis);
+  if (at.toDateString() === new Date().toDateString() || Number.isNaN(at.getTime())) return time;
+  return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${time}`;
 }
 
 export function plural(n: number, one: string, many = `${one}s`): string {

@@ -4,7 +4,7 @@ import { useCallback, useEffect, useRef, useState } from "react";
 import { ask, Refusal } from "./api";
 import type { LogEntry } from "./types";
 
-export interface LogPage {
+interface LogPage {
   data: { entries: LogEntry[]; has_more: boolean; next_cursor: string | null };
 }
 

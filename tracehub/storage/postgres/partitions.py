@@ -67,7 +67,7 @@ class Partitions:
             if match:
                 year, month, day = match.groups()
                 start = datetime(int(year), int(month), int(day or 1), tzinfo=UTC)
-                _, end = day_of(_ms(start)) if day else month_of(_ms(start))
+                _, end = day_of(unix_ms(start)) if day else month_of(unix_ms(start))
                 self._cover(start.date(), end)
 
     async def _make(self, connection: asyncpg.pool.PoolConnectionProxy, ts_ms: int) -> None:
@@ -82,7 +82,3 @@ class Partitions:
     def _cover(self, first: date, last: date) -> None:
         epoch = date(1970, 1, 1)
         self._days.update(range((first - epoch).days, (last - epoch).days))
-
-
-def _ms(moment: datetime) -> int:
-    return unix_ms(moment)

@@ -1,22 +1,15 @@
 /** What was stored, newest first, page by page from the server. */
 
-import { type ReactNode, useMemo, useRef, useState } from "react";
+import { useMemo, useRef, useState } from "react";
 import { count } from "../format";
-import { HISTORY_MAX, type Question, queryOf, SERVICES_MAX, useHistory } from "../history";
+import { HISTORY_MAX, queryOf, SERVICES_MAX, useHistory } from "../history";
 import { snapshot } from "../live";
 import { LogList } from "../parts/loglist";
-import type { Put } from "../parts/logrow";
 import { Empty, Loading } from "../parts/states";
 import { useStore } from "../store";
+import type { Props } from "./logs-parts";
 
 const NEAR_PX = 600; // so near to the end the next page is fetched
-
-interface Props {
-  question: Question;
-  put: Put;
-  view: ReactNode;
-  filters: ReactNode;
-}
 
 export function History({ question, put, view, filters }: Props) {
   const known = useStore(snapshot) !== null;

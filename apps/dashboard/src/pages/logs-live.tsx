@@ -1,21 +1,14 @@
 /** Every entry as it is committed, newest last. */
 
-import { type ReactNode, useMemo, useRef, useState } from "react";
+import { useMemo, useRef, useState } from "react";
 import { count } from "../format";
-import type { Question } from "../history";
 import { logs, logsVersion, paused, skippedSinceOpened, snapshot } from "../live";
 import { LogFilter } from "../logfilter";
 import { type List, LogList } from "../parts/loglist";
-import { type Put, ROW } from "../parts/logrow";
+import { ROW } from "../parts/logrow";
 import { Empty } from "../parts/states";
 import { useStore } from "../store";
-
-interface Props {
-  question: Question;
-  put: Put;
-  view: ReactNode;
-  filters: ReactNode;
-}
+import type { Props } from "./logs-parts";
 
 export function Live({ question, put, view, filters }: Props) {
   const version = useStore(logsVersion);

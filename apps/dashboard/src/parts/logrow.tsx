@@ -1,7 +1,7 @@
 /** One log entry: its line, and everything that is known of it. Text is only ever text. */
 
 import { memo, useState } from "react";
-import { stamp } from "../format";
+import { when } from "../format";
 import type { LogEntry } from "../types";
 import { JsonTree } from "./json";
 import { Surrounding } from "./surrounding";
@@ -23,7 +23,7 @@ export const LogRow = memo(function LogRow({ entry, open, toggle }: { entry: Log
 export function Line({ entry }: { entry: LogEntry }) {
   return (
     <>
-      <span className="soft">{stamp(entry.timestamp)}</span>
+      <span className="soft">{when(entry.timestamp, true)}</span>
       <span className={`level-${word(entry.severity)}`}>{entry.level_text ?? entry.level}</span>
       <span className="service soft">{entry.service_name}</span>
       <span>{entry.message.length > LINE_CHARS ? `${entry.message.slice(0, LINE_CHARS)} …` : entry.message}</span>

@@ -1,0 +1,12 @@
+/** What both views of the logs page, live and history, are given by it. */
+
+import type { ReactNode } from "react";
+import type { Question } from "../history";
+import type { Put } from "../parts/logrow";
+
+export interface Props {
+  question: Question;
+  put: Put;
+  view: ReactNode; // the switch between the two
+  filters: ReactNode;
+}
