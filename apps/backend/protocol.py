@@ -26,6 +26,47 @@ CROWDED = "tracehub.crowded"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
+class Joining:
+    """A transport on which the head of an answer waits for its body, at most until the loop's next step.
+
+    uvicorn writes the two one by one and uvloop sends each at once: for one small answer two calls of the kernel
+    here and two awakenings of the client.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self._later: asyncio.Handle | None = None
+        self.is_closing = transport.is_closing  # asked for each piece that arrives
+
+    def write(self, data: bytes) -> None:
+        """Send, or hold the head of an answer."""
+        if self._head:
+            self._send_head(data)
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            self._later = self._loop.call_soon(self._send_head)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close, after what is held has been sent."""
+        if self._head:
+            self._send_head()
+        self._transport.close()
+
+    def _send_head(self, body: bytes = b"") -> None:
+        data, self._head = self._head + body, b""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -39,7 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """The clock for the first request starts."""
-        super().connection_made(transport)
+        super().connection_made(Joining(transport, self.loop))  # type: ignore[arg-type]
         self._start_clock()
 
     def data_received(self, data: bytes) -> None:
