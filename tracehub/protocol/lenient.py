@@ -138,7 +138,7 @@ def read_entry(item: Any, path: str, now_ms: int) -> Entry:
         raise InvalidField(f"message is longer than {MESSAGE_BYTES_MAX} bytes", field=f"{path}.message")
     ts = item.get("ts")
     ts_ms = now_ms if ts is None else _time(ts, f"{path}.ts", now_ms)
-    texts = {}
+    texts: dict[str, Any] = {}
     for name, most in TEXT_CHARS_MAX.items():
         text = _string(item.get(name), f"{path}.{name}")
         if text is not None and len(text) > most:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tracehub.protocol.ack import StreamState
-from tracehub.protocol.messages import Entry, Job, Mark, Receipt, Request, StreamKey
+from tracehub.protocol.messages import Entry, Job, Mark, Outcome, Receipt, Request, StreamKey
 from tracehub.protocol.ranges import EMPTY, Range, Ranges, union
 
 
@@ -47,6 +47,28 @@ class Change:
     dead: Ranges = EMPTY  # lost with reason dead_letter
     duplicates: int = 0
     conflicts: int = 0
+    void: Ranges = EMPTY  # numbers of the server, of `fresh`, that got no row
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedId:
+    """An id that a client gave: whose, and the time of its entry."""
+
+    tenant_id: str
+    id: bytes
+    ts_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class OnceSettled:
+    """The committed request of an Idempotency-Key: its body's digest, its ids, its outcome."""
+
+    body: bytes
+    id_base: bytes
+    accepted: int
+    duplicates: int
+    conflicts: int
+    created_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +122,15 @@ class LedgerTransaction(Protocol):
 
     async def stored(self, stream_id: int, numbers: Ranges) -> Mapping[int, StoredRow]:
         """The rows of these numbers that still exist."""
+
+    async def claim_ids(self, claims: Sequence[ClaimedId]) -> Mapping[tuple[str, bytes], StoredRow | None]:
+        """Write down ids, all different; those that were there before, with their rows as far as there are any."""
+
+    async def claim_once(self, request: Request) -> bool:
+        """Write down the request's Idempotency-Key; False when another request was first."""
+
+    async def settle_once(self, request: Request, outcome: Outcome) -> None:
+        """Write down what became of it."""
 
     async def insert(self, rows: Rows) -> None:
         """COPY what was not left out."""
@@ -161,6 +192,21 @@ class Ledger(Protocol):
 
     async def stored(self, stream_id: int, numbers: Ranges) -> Mapping[int, StoredRow]:
         """The committed rows of these numbers that still exist."""
+
+    async def ids_stored(self, claims: Sequence[ClaimedId]) -> set[tuple[str, bytes]]:
+        """Which of these ids are written down, in a committed transaction."""
+
+    async def once(self, scope: bytes) -> OnceSettled | None:
+        """The committed request of an Idempotency-Key."""
+
+    async def forget_once(self) -> None:
+        """Drop keys older than 24 h."""
+
+    async def void_streams(self, in_flight: Mapping[int, Ranges]) -> dict[int, Ranges]:
+        """Numberings of the server with the numbers that are neither stored nor in flight; at most 1,000."""
+
+    async def void(self, stream_id: int, numbers: Ranges) -> None:
+        """Close numbers that nobody got."""
 
     async def streams_with_due_replays(self) -> list[StreamKey]:
         """Streams that have an open replay request to look after now; at most 1,000."""

@@ -23,8 +23,9 @@ select (select count(*) from ack_state where tenant_id = $1 and numbering = $2) 
 
 -- name: lock_streams
 -- Lock ledger rows in ascending order and subtract: what of the incoming is received, lost, and which gaps it makes.
+-- A void number that comes after all is new.
 select a.stream_id,
-       nullif(a.received * i.numbers, '{}')::text as known,
+       nullif((a.received - a.void) * i.numbers, '{}')::text as known,
        nullif(a.lost * i.numbers, '{}')::text as found,
        ranges_in(a.received + a.lost + i.numbers) as settled_ranges
 from ack_state a
@@ -50,21 +51,78 @@ select seq from logs where stream_id = $1 and seq = any($2::bigint[]);
 -- Add what was stored to the ledger rows and tell how far each stream is now.
 update ack_state a set
     received   = a.received + c.fresh,
+    void       = (a.void - c.fresh) + c.void,
     lost       = (a.lost - c.fresh) + c.dead,
     start_seq  = greatest(a.start_seq, c.start),
     duplicates = a.duplicates + c.duplicates,
     conflicts  = a.conflicts + c.conflicts,
     updated_at = clock_timestamp()
 from unnest($1::bigint[], $2::text[]::int8multirange[], $3::text[]::int8multirange[], $4::bigint[],
-            $5::bigint[], $6::bigint[], $7::text[]::int8multirange[], $8::bigint[])
-     as c(stream_id, fresh, dead, start, duplicates, conflicts, in_flight, highest_in_flight)
+            $5::bigint[], $6::bigint[], $7::text[]::int8multirange[], $8::bigint[],
+            $9::text[]::int8multirange[])
+     as c(stream_id, fresh, dead, start, duplicates, conflicts, in_flight, highest_in_flight, void)
 where a.stream_id = c.stream_id
 returning a.stream_id,
           ack_till(a.received, a.lost) as ack_till,
           greatest(upper(a.received + a.lost) - 1, c.highest_in_flight, 0) as highest,
           a.start_seq, a.open_replays,
+          a.numbering like '@%' or
           isempty(missing_ranges(a.received, a.lost, c.in_flight,
                                  greatest(upper(a.received + a.lost) - 1, c.highest_in_flight, 0))) as whole;
+
+-- name: claim_ids
+-- Write down ids that clients gave; tell which were there before, and at what time their rows stand.
+insert into entry_ids as e (tenant_id, id, ts)
+select tenant_id, id, 'epoch'::timestamptz + ts_ms * interval '1 millisecond'
+from unnest($1::text[]::uuid[], $2::uuid[], $3::bigint[]) as c(tenant_id, id, ts_ms)
+order by tenant_id, id
+on conflict (tenant_id, id) do update set ts = e.ts
+returning e.tenant_id, e.id, e.ts, xmax <> 0 as taken;
+
+-- name: ids_stored
+-- Which of these ids are written down.
+select e.tenant_id, e.id from entry_ids e
+join unnest($1::text[]::uuid[], $2::uuid[]) as c(tenant_id, id) using (tenant_id, id);
+
+-- name: rows_of_ids
+-- Rows by tenant, id and time.
+select l.tenant_id, l.id, l.level, l.message, l.ts
+from unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) as c(tenant_id, id, ts)
+join logs l on (l.tenant_id, l.ts, l.id) = (c.tenant_id, c.ts, c.id);
+
+-- name: claim_once
+-- The first request of an Idempotency-Key writes itself down; another one is told who was first.
+insert into idempotency as i (scope, body, id_base) values ($1, $2, $3)
+on conflict (scope) do update set scope = i.scope
+returning i.id_base;
+
+-- name: settle_once
+-- What became of the request of an Idempotency-Key.
+update idempotency set accepted = $2, duplicates = $3, conflicts = $4, created_ms = $5 where scope = $1;
+
+-- name: find_once
+-- The request of an Idempotency-Key, as far as it is committed.
+select body, id_base, accepted, duplicates, conflicts, created_ms from idempotency where scope = $1;
+
+-- name: forget_once
+-- Keys are kept for 24 h.
+delete from idempotency where at < now() - interval '24 hours';
+
+-- name: void_streams
+-- Numberings of the server that have numbers nobody stored, as far as they are not in flight.
+select stream_id, missing_ranges(received, lost, c.in_flight, upper(received + lost) - 1)::text as missing
+from ack_state a
+left join unnest($1::bigint[], $2::text[]::int8multirange[]) as f(stream_id, numbers) using (stream_id),
+     lateral (select coalesce(f.numbers, '{}') as in_flight) as c
+where a.numbering like '@%'
+  and not isempty(missing_ranges(received, lost, c.in_flight, upper(received + lost) - 1))
+limit 1000;
+
+-- name: void_numbers
+-- Close numbers that nobody got: neither lost nor missing.
+update ack_state set received = received + n.numbers, void = void + n.numbers
+from (select $2::text::int8multirange - received - lost as numbers from ack_state where stream_id = $1 for update) as n
+where stream_id = $1;
 
 -- name: store_whole
 -- A small store in one statement: streams of which every incoming number is new, and which are whole with them.
@@ -76,8 +134,9 @@ locked as materialized (
     select a.stream_id, c.fresh, c.in_flight, c.highest_in_flight
     from ack_state a join incoming c using (stream_id)
     where a.open_replays = 0 and not a.received && c.fresh and not a.lost && c.fresh
-      and isempty(missing_ranges(a.received + c.fresh, a.lost, c.in_flight,
-                                 greatest(upper(a.received + a.lost + c.fresh) - 1, c.highest_in_flight)))
+      and (a.numbering like '@%' or
+           isempty(missing_ranges(a.received + c.fresh, a.lost, c.in_flight,
+                                  greatest(upper(a.received + a.lost + c.fresh) - 1, c.highest_in_flight))))
     order by a.stream_id
     for update of a),
 added as (
@@ -404,14 +463,15 @@ select coalesce(a.stream_id, p.stream_id) as stream_id, a.numbering as service, 
        coalesce(p.rows, 0) as rows,
        coalesce(p.rows, 0) - numbers_in(coalesce(p.numbers, '{}')) as copies,
        numbers_in(coalesce(p.numbers, '{}') - coalesce(a.received, '{}')) as rows_unknown_to_ledger,
-       numbers_in(coalesce(a.received, '{}') - coalesce(p.numbers, '{}') - coalesce(a.expired, '{}')) as received_without_row,
+       numbers_in(coalesce(a.received, '{}') - coalesce(p.numbers, '{}') - coalesce(a.expired, '{}')
+                  - coalesce(a.void, '{}')) as received_without_row,
        numbers_in(coalesce(a.received, '{}') * coalesce(a.lost, '{}')) as received_and_lost,
        numbers_in(coalesce(a.lost, '{}') - coalesce(l.numbers, '{}')) as lost_without_signature
 from ack_state a
 full join present p using (stream_id)
 left join (select stream_id, range_agg(int8range(from_seq, to_seq, '[]')) as numbers
            from losses where found_at is null group by stream_id) as l on l.stream_id = a.stream_id
-where coalesce(p.numbers, '{}') + coalesce(a.expired, '{}') <> coalesce(a.received, '{}')
+where coalesce(p.numbers, '{}') + coalesce(a.expired, '{}') + coalesce(a.void, '{}') <> coalesce(a.received, '{}')
    or coalesce(p.rows, 0) <> numbers_in(coalesce(p.numbers, '{}'))
    or not isempty(coalesce(a.received, '{}') * coalesce(a.lost, '{}'))
    or not isempty(coalesce(a.lost, '{}') - coalesce(l.numbers, '{}'))
@@ -428,14 +488,14 @@ lock table ack_state in exclusive mode;
 -- name: verify_repair
 -- Rebuild the ledger from the rows: what has a row is received, what is received is not lost.
 update ack_state a set
-    received = coalesce(p.numbers, '{}') + a.expired,
+    received = coalesce(p.numbers, '{}') + a.expired + a.void,
     lost = a.lost - coalesce(p.numbers, '{}'),
     updated_at = clock_timestamp()
 from ack_state b
 left join (select stream_id, range_agg(int8range(first, last, '[]')) as numbers
            from verify_islands group by stream_id) as p on p.stream_id = b.stream_id
 where a.stream_id = b.stream_id
-  and (a.received is distinct from coalesce(p.numbers, '{}') + a.expired
+  and (a.received is distinct from coalesce(p.numbers, '{}') + a.expired + a.void
        or not isempty(a.lost * coalesce(p.numbers, '{}')));
 
 -- ---------------------------------------------------------------------------------------------------------
