@@ -5,7 +5,6 @@ An application of its own below /api/v1, because its errors have a shape of thei
 
 from __future__ import annotations
 
-import re
 import uuid
 from typing import Any
 
@@ -17,7 +16,8 @@ from starlette.routing import Route
 from apps.backend.body import read_body, require_json
 from apps.backend.context import Context, context, query_int, tenant_of
 from apps.backend.errors import JSON, LOG_SERVICE
-from tracehub.protocol.errors import InvalidId, NotFound
+from tracehub.protocol.errors import NotFound
+from tracehub.protocol.fields import read_id
 from tracehub.protocol.filters import (
     LogFilter,
     Paging,
@@ -35,10 +35,6 @@ BASE = "/api/v1"
 BELOW = f"{BASE}/"
 FILTER_BYTES_MAX = 256 * 1024
 AROUND, AROUND_MAX = 15, 100
-_UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}").fullmatch
-_ULID = re.compile(r"[0-7][0-9a-hjkmnp-tv-zilo]{25}", re.IGNORECASE).fullmatch
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_MISREAD = str.maketrans("ILO", "110")
 
 
 async def logs(request: Request) -> Response:
@@ -109,19 +105,6 @@ async def _answered(request: Request, wanted: LogFilter, paging: Paging) -> Resp
         "next_cursor": cursor,
     }
     return _success(answer, {"estimated": True} if estimated else None)
-
-
-def read_id(text: str) -> uuid.UUID:
-    """A UUID or a ULID, as people write them. Raises InvalidId."""
-    if _UUID(text):
-        return uuid.UUID(text)
-    plain = text.replace("-", "")
-    if not _ULID(plain):
-        raise InvalidId
-    value = 0
-    for letter in plain.upper().translate(_MISREAD):
-        value = value << 5 | _CROCKFORD.index(letter)
-    return uuid.UUID(int=value)
 
 
 def _success(data: Any, meta: dict[str, Any] | None = None) -> JSON:
