@@ -27,6 +27,7 @@ from apps.backend.live.snapshot import Snapshots
 from apps.backend.live.socketio import Live
 from apps.backend.live.trail import Trail
 from apps.backend.metrics import Metrics, Tally
+from apps.backend.numbering import Numbering
 from apps.backend.protocol import CROWDED
 from apps.backend.submission import Submitter
 from tracehub.protocol import ids
@@ -95,8 +96,8 @@ def build(settings: Settings) -> ASGIApp:
     metrics = Metrics()
     trail = Trail(board, queue, now_ms)
     ctx = application.state.context = Context(
-        settings, redis, queue, RedisBuffers(buffers), ledger, reading, LogSearch(search_pool), submitter, faults,
-        board, snapshots, trail, metrics, now_ms, random_bytes,
+        settings, redis, queue, RedisBuffers(buffers), ledger, reading, LogSearch(search_pool), submitter,
+        Numbering(now_ms(), random_bytes(2)), faults, board, snapshots, trail, metrics, now_ms, random_bytes,
     )  # fmt: skip
 
     async def hear(message: bytes) -> None:

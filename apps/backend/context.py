@@ -14,6 +14,7 @@ from apps.backend.live.board import Board
 from apps.backend.live.snapshot import Snapshots
 from apps.backend.live.trail import Trail
 from apps.backend.metrics import Metrics
+from apps.backend.numbering import Numbering
 from apps.backend.submission import Submitter
 from tracehub.protocol.errors import Forbidden, InvalidField, NotFound
 from tracehub.runtime.clock import Clock, Random
@@ -38,6 +39,7 @@ class Context:
     reading: LedgerReading
     search: LogSearch
     submitter: Submitter
+    numbering: Numbering
     faults: Faults
     board: Board
     snapshots: Snapshots
@@ -45,6 +47,14 @@ class Context:
     metrics: Metrics
     clock: Clock
     random: Random
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: their tenant, and the service that their key is bound to."""
+
+    tenant_id: str
+    app_key: str | None = None
 
 
 BIGINT_MAX = 2**63 - 1
@@ -59,6 +69,11 @@ def context(request: Request) -> Context:
 def tenant_of(_: Request) -> str:
     """The tenant of a request: until keys are there, the default one."""
     return ZERO_TENANT
+
+
+def caller_of(request: Request) -> Caller:
+    """Who asks."""
+    return Caller(tenant_of(request))
 
 
 def require_own_page(request: Request) -> None:

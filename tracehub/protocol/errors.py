@@ -86,6 +86,18 @@ class Conflict(TraceHubError):
     code = "conflict"
 
 
+class InFlight(TraceHubError):
+    """The first request with this Idempotency-Key is still running"""
+
+    code = "in_flight"
+
+
+class IdempotencyMismatch(TraceHubError):
+    """The Idempotency-Key was used for another body"""
+
+    code = "idempotency_mismatch"
+
+
 class Overloaded(TraceHubError):
     """Too much is waiting; try again later"""
 

@@ -8,6 +8,7 @@ Limits: limits.py. Not here: the public wire (entries.py, the doors).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -161,6 +162,20 @@ decode_live = _live_decoder.decode
 encode_shown = _encoder.encode
 decode_shown = msgspec.msgpack.Decoder(list[dict[str, Any]]).decode
 decode_entry = _entry_decoder.decode
+
+
+def place(entries: Sequence[Entry], first: int, tenant_id: str, service: str | None = None) -> None:
+    """Give fresh entries of a door their numbers from `first` on, the tenant where they have none, and the service
+    where the key decides it. Only who made the entries may do this, before anybody else has seen them."""
+    give = msgspec.structs.force_setattr
+    for seq, entry in enumerate(entries, first):
+        give(entry, "seq", seq)
+        own = entry.own
+        assert own is not None
+        if not own.tenant_id:
+            give(own, "tenant_id", tenant_id)
+        if service is not None:
+            give(own, "service", service)
 
 
 def id_of(request: Request, index: int) -> bytes:

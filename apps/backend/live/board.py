@@ -78,13 +78,13 @@ class Board:
     def on_stored(self, data: dict[str, object]) -> None:
         """A `stored` message of the live bus."""
         second = self.second
-        streams = data["streams"]
-        assert isinstance(streams, list)
-        for stream in streams:
-            service = self.services.setdefault((stream["tenant"], stream["service"]), ServiceBoard())
-            service.stored.add(second, stream["stored"])
-            service.errors.add(second, stream["errors"])
-            self.errors.add(second, stream["errors"])
+        services = data["services"]
+        assert isinstance(services, list)
+        for tenant_id, name, count, errors in services:
+            service = self.services.setdefault((tenant_id, name), ServiceBoard())
+            service.stored.add(second, count)
+            service.errors.add(second, errors)
+            self.errors.add(second, errors)
         stored = int(str(data["stored"]))
         self.stored.add(second, stored)
         self.totals["stored"] += stored

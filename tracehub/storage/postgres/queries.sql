@@ -420,13 +420,13 @@ update ack_state set duplicates = 0, conflicts = 0 where duplicates > 0 or confl
 delete from replay_requests where status in ('completed', 'lost');
 
 -- name: proof
--- Every stream of the ledger as the proof needs it; for one service or all.
+-- Every stream of the ledger as the proof needs it; for one service or all. The server's own only by name.
 select a.stream_id, a.numbering as service, a.epoch, ack_till(a.received, a.lost) as ack_till,
        greatest(upper(a.received + a.lost) - 1, 0) as highest,
        numbers_in(a.received) as received, numbers_in(a.lost) as lost, numbers_in(a.expired) as expired,
        numbers_in(a.void) as void, a.duplicates, a.conflicts, a.start_seq
 from ack_state a
-where a.tenant_id = $1 and ($2::text is null or a.numbering = $2)
+where a.tenant_id = $1 and (a.numbering = $2 or $2::text is null and a.numbering not like '@%')
 order by a.numbering, a.epoch;
 
 -- name: proof_of_buffer

@@ -15,7 +15,7 @@ import asyncpg
 
 from tracehub.protocol.errors import QueryTimeout
 from tracehub.protocol.filters import LogFilter, Position
-from tracehub.protocol.times import moment_of
+from tracehub.protocol.times import moment_of, unix_ms
 from tracehub.storage.postgres.failures import translated
 from tracehub.storage.postgres.queries import SQL
 
@@ -76,6 +76,11 @@ class LogSearch:
             return int(found), False
         plan = await self._fetch(SQL.plan_logs.format(where), where.args)
         return max(int(found), _planned_rows(plan[0]["QUERY PLAN"])), True
+
+    async def created_ms(self, tenant_id: str, entry_id: bytes) -> int | None:
+        """When a row was written, in Unix milliseconds."""
+        row = await self.entry(tenant_id, uuid.UUID(bytes=entry_id))
+        return None if row is None else unix_ms(row["created_at"])
 
     async def entry(self, tenant_id: str, entry_id: uuid.UUID) -> dict[str, Any] | None:
         """One row."""

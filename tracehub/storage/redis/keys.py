@@ -74,6 +74,11 @@ def health(worker_id: str, queue: str) -> str:
     return f"arq:health:{worker_id}:{queue}"
 
 
+def once(scope: bytes) -> str:
+    """Present while the first request with an Idempotency-Key runs."""
+    return f"once:{scope.hex()}"
+
+
 def fault(action: str) -> str:
     """Present while the fault is on; value = JSON of ingest.md §7 `sim:control`."""
     return FAULT_PREFIX + action

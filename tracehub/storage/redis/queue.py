@@ -6,6 +6,7 @@ be durable: what it loses was never acknowledged.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,6 +128,16 @@ class RedisQueue:
             tries = int(await self.redis.incr(keys.tries(job_id)))
             await self.redis.pexpire(keys.tries(job_id), JOB_TTL_MS)
             return tries
+
+    async def claim(self, key: str, ttl_ms: int) -> bool:
+        """Take a key that nobody holds, for at most so long."""
+        with translated():
+            return bool(await self.redis.set(key, 1, px=ttl_ms, nx=True))
+
+    async def disclaim(self, key: str) -> None:
+        """Let it go; it would expire by itself. Best effort."""
+        with contextlib.suppress(Transient), translated():
+            await self.redis.delete(key)
 
     async def publish(self, event: str, data: Mapping[str, Any]) -> None:
         """See ports.Queue."""
