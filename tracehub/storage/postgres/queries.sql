@@ -159,8 +159,28 @@ stored as (
          as r(stream_id, created_ms, tenant_id, door, service, batch_id, seq, ts_ms, id, severity, level, message,
               trace_id, request_id, span_id, user_id, category, source, host, environment, user_agent, release,
               app_id, attrs)
-    join added using (stream_id))
+    join added using (stream_id)
+    returning tenant_id, ts, service, severity, octet_length(message) + coalesce(octet_length(attrs::text), 0) as bytes),
+counted as (
+    insert into log_count_changes
+    select tenant_id, date_trunc('hour', ts, 'UTC'), service, severity, count(*), sum(bytes) + count(*) * $29::bigint
+    from stored group by 1, 2, 3, 4)
 select stream_id, ack_till, highest from added;
+
+-- name: count_stored
+-- What a transaction stored, by hour.
+insert into log_count_changes
+select * from unnest($1::text[]::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::bigint[], $6::bigint[]);
+
+-- name: fold_counts
+-- Changes of counts become counts; how many there were.
+with gone as (delete from log_count_changes returning *),
+folded as (
+    insert into log_counts as c
+    select tenant_id, hour, service, severity, sum(entries), sum(bytes) from gone group by 1, 2, 3, 4 order by 1, 2, 3, 4
+    on conflict (tenant_id, hour, service, severity)
+    do update set entries = c.entries + excluded.entries, bytes = c.bytes + excluded.bytes)
+select count(*) from gone;
 
 -- name: missing
 -- The gaps of a stream: the first of them, and how many numbers they hold in all.
