@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from apps.backend import errors
 from apps.backend.body import header
 from apps.backend.context import Context
-from apps.backend.doors import ingest, logs, observe, operate, pages, sequence
+from apps.backend.doors import ingest, log_service, observe, operate, pages, sequence
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
@@ -37,11 +37,13 @@ from tracehub.runtime.clock import now_ms, random_bytes
 from tracehub.runtime.lifecycle import end
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.connect import open_pool
+from tracehub.storage.postgres.counting import LogCounts
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.postgres.search import LogSearch
 from tracehub.storage.redis import keys
 from tracehub.storage.redis.buffers import RedisBuffers
+from tracehub.storage.redis.cache import AnswerCache
 from tracehub.storage.redis.connect import open_redis
 from tracehub.storage.redis.listening import listen
 from tracehub.storage.redis.queue import RedisQueue
@@ -95,8 +97,10 @@ def build(settings: Settings) -> ASGIApp:
     crashes = CrashWatch(workers, queue, now_ms)
     metrics = Metrics()
     trail = Trail(board, queue, now_ms)
+    search = LogSearch(search_pool)
     ctx = application.state.context = Context(
-        settings, redis, queue, RedisBuffers(buffers), ledger, reading, LogSearch(search_pool), submitter,
+        settings, redis, queue, RedisBuffers(buffers), ledger, reading, search, LogCounts(search.fetch),
+        AnswerCache(redis), submitter,
         Numbering(now_ms(), random_bytes(2)), faults, board, snapshots, trail, metrics, now_ms, random_bytes,
     )  # fmt: skip
 
@@ -134,12 +138,12 @@ def build(settings: Settings) -> ASGIApp:
 
     application.router.lifespan_context = lifespan
     return with_hygiene(
-        by_path(application, sockets=socketio.ASGIApp(live.server), log_service=logs.application(ctx)),
+        by_path(application, sockets=socketio.ASGIApp(live.server), below_api=log_service.application(ctx)),
         metrics.tally,
     )
 
 
-def by_path(application: Starlette, *, sockets: ASGIApp, log_service: ASGIApp) -> ASGIApp:
+def by_path(application: Starlette, *, sockets: ASGIApp, below_api: ASGIApp) -> ASGIApp:
     """Several applications behind one port."""
     fast = straight(ingest.ingest, application)
     web = pages.Pages()
@@ -153,8 +157,8 @@ def by_path(application: Starlette, *, sockets: ASGIApp, log_service: ASGIApp) -
             inner: ASGIApp = fast
         elif path.startswith("/socket.io/"):
             inner = sockets
-        elif path.startswith(logs.BELOW):
-            inner = log_service
+        elif path.startswith(log_service.BELOW):
+            inner = below_api
         elif web.wants(scope) or (pages.is_visit(scope) and is_nowhere(scope)):
             inner = web
         else:

@@ -19,10 +19,12 @@ from apps.backend.submission import Submitter
 from tracehub.protocol.errors import Forbidden, InvalidField, NotFound
 from tracehub.runtime.clock import Clock, Random
 from tracehub.runtime.settings import Settings
+from tracehub.storage.postgres.counting import LogCounts
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.postgres.search import LogSearch
 from tracehub.storage.redis.buffers import RedisBuffers
+from tracehub.storage.redis.cache import AnswerCache
 from tracehub.storage.redis.keys import ZERO_TENANT
 from tracehub.storage.redis.queue import RedisQueue
 
@@ -38,6 +40,8 @@ class Context:
     ledger: PostgresLedger
     reading: LedgerReading
     search: LogSearch
+    counts: LogCounts
+    cache: AnswerCache
     submitter: Submitter
     numbering: Numbering
     faults: Faults

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 BACKOFF_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 UNEXPECTED_PAUSE_S = 1.0
 
-Describe = Callable[[Stored, int], bytes]
+Describe = Callable[[Stored, int], tuple[bytes, Collection[str]]]  # to the live message, and whose entries
 
 
 @dataclass(slots=True)
@@ -137,7 +137,7 @@ class Committer:
             (waiting.job, Receipt(waiting.job.id, [next(outcomes) for _ in waiting.job.requests]))
             for waiting in group
         ]
-        await self._queue.settle(receipts, self._describe(stored, self._clock()))
+        await self._queue.settle(receipts, *self._describe(stored, self._clock()))
         self.jobs_done += len(group)
         for waiting in group:
             self._release(waiting)

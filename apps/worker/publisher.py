@@ -33,8 +33,9 @@ class Publisher:
         self._second = 0
         self._left = live_max
 
-    def describe(self, stored: Stored, now_ms: int) -> bytes:
-        """The message of one commit; it goes out with the receipts, just before them."""
+    def describe(self, stored: Stored, now_ms: int) -> tuple[bytes, set[str]]:
+        """The message of one commit, which goes out with the receipts, just before them; and the tenants whose
+        entries were stored."""
         counts = _by_service(stored.fresh)
         total = sum(count for count, _ in counts.values())
         streams = [
@@ -55,12 +56,12 @@ class Publisher:
         data["conflicts"] = sum(o.conflicts for o in stored.outcomes)
         data["entries"] = encode_shown(self._sample(stored.fresh, total, now_ms))
         data["replays"] = [replay_completed(stream, completed) for stream, completed in stored.completed]
-        return live_message("stored", data)
+        return live_message("stored", data), {tenant_id for tenant_id, _ in counts}
 
     async def publish(self, stored: Stored, now_ms: int) -> None:
         """For commits without receipts. Best effort: what is not heard is not missed."""
         try:
-            await self._queue.publish_message(self.describe(stored, now_ms))
+            await self._queue.publish_commit(*self.describe(stored, now_ms))
         except TraceHubError as error:
             log.warning("live.unreachable", reason=error.message)
 

@@ -7,7 +7,7 @@ A cancelled call leaves either nothing or a whole effect behind, and the caller 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -253,8 +253,11 @@ class Queue(Protocol):
     async def marks(self) -> Mapping[str, Mark]:
         """All marks by job id. Read them before the ledger, never after."""
 
-    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"") -> None:
-        """End the jobs, with their marks; tell the viewers (`live`, an encoded message) and the waiting backends."""
+    async def settle(
+        self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"", tenants: Collection[str] = ()
+    ) -> None:
+        """End the jobs, with their marks; tell the viewers (`live`, an encoded message) and the waiting backends.
+        `tenants`: those whose entries were stored."""
 
     async def enqueue_replay(self, stream: StreamKey, delay_ms: int) -> None:
         """Ask for a replay of this stream; a no-op while one waits or runs."""

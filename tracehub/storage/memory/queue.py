@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +76,9 @@ class MemoryQueue:
         await self.pause()
         return job_id in self.inflight
 
-    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"") -> None:
+    async def settle(
+        self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"", tenants: Collection[str] = ()
+    ) -> None:
         """See ports.Queue."""
         await self.pause()
         for job, receipt in receipts:

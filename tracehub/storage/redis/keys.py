@@ -79,6 +79,16 @@ def once(scope: bytes) -> str:
     return f"once:{scope.hex()}"
 
 
+def generation(tenant_id: str) -> str:
+    """Hash: how many commits and deletions a tenant had; what remembered answers are compared with."""
+    return f"generation:{tenant_id}"
+
+
+def answer(digest: str) -> str:
+    """Hash: a remembered answer, and what its tenant's generation was."""
+    return f"answer:{digest}"
+
+
 def fault(action: str) -> str:
     """Present while the fault is on; value = JSON of ingest.md §7 `sim:control`."""
     return FAULT_PREFIX + action

@@ -7,9 +7,9 @@ be durable: what it loses was never acknowledged.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -47,6 +47,7 @@ class RedisQueue:
         self._limits = (entries_max, bytes_max)
         self._enqueue = redis.register_script(scripts.ENQUEUE)
         self._settle = redis.register_script(scripts.SETTLE)
+        self._committed = redis.register_script(scripts.COMMITTED)
         self._marks = redis.register_script(scripts.MARKS)
         self._once = redis.register_script(scripts.ENQUEUE_ONCE)
         self._move = redis.register_script(scripts.MOVE)
@@ -84,7 +85,9 @@ class RedisQueue:
         with translated():
             return bool(await self.redis.exists(keys.inflight(job_id)))
 
-    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"") -> None:
+    async def settle(
+        self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"", tenants: Collection[str] = ()
+    ) -> None:
         """See ports.Queue."""
         by_backend: dict[str, list[Receipt]] = {}
         for job, receipt in receipts:
@@ -97,7 +100,10 @@ class RedisQueue:
         for backend, heard in by_backend.items():
             args += [keys.receipts(backend), encode(heard)]
         with translated():
-            await self._settle(keys=[keys.INFLIGHT_INDEX, keys.INFLIGHT_TOTALS, *keys.QUEUES], args=args)
+            generations = map(keys.generation, tenants)
+            await self._settle(
+                keys=[keys.INFLIGHT_INDEX, keys.INFLIGHT_TOTALS, *keys.QUEUES, *generations], args=args
+            )
 
     async def enqueue_replay(self, stream: StreamKey, delay_ms: int) -> None:
         """See ports.Queue."""
@@ -144,10 +150,15 @@ class RedisQueue:
         with translated():
             await self.redis.publish(keys.LIVE_CHANNEL, live_message(event, data))
 
-    async def publish_message(self, message: bytes) -> None:
-        """The same for a message that is encoded already."""
+    async def publish_commit(self, message: bytes, tenants: Collection[str]) -> None:
+        """A commit without receipts: tell the viewers (an encoded message), and that answers have changed."""
         with translated():
-            await self.redis.publish(keys.LIVE_CHANNEL, message)
+            await self._committed(keys=list(map(keys.generation, tenants)), args=[keys.LIVE_CHANNEL, message])
+
+    async def deleted(self, tenant_id: str) -> None:
+        """Rows of a tenant were deleted: no answer from before is true."""
+        with translated():
+            await cast(Awaitable[int], self.redis.hincrby(keys.generation(tenant_id), "d", 1))
 
     async def sweep(self) -> int:
         """Take away the marks of jobs that neither wait nor run; how many those were."""
