@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -20,6 +20,7 @@ from tracehub.protocol.errors import TraceHubError, Transient
 from tracehub.protocol.limits import JOB_TRIES_MAX
 from tracehub.protocol.messages import Job, Mark, Receipt
 from tracehub.runtime.clock import Clock
+from tracehub.storage.ports import Told
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.redis.queue import RedisQueue
 
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 BACKOFF_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 UNEXPECTED_PAUSE_S = 1.0
 
-Describe = Callable[[Stored, int], tuple[bytes, Collection[str]]]  # to the live message, and whose entries
+Describe = Callable[[Stored, int], Told]
 
 
 @dataclass(slots=True)
@@ -137,7 +138,7 @@ class Committer:
             (waiting.job, Receipt(waiting.job.id, [next(outcomes) for _ in waiting.job.requests]))
             for waiting in group
         ]
-        await self._queue.settle(receipts, *self._describe(stored, self._clock()))
+        await self._queue.settle(receipts, self._describe(stored, self._clock()))
         self.jobs_done += len(group)
         for waiting in group:
             self._release(waiting)

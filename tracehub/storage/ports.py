@@ -86,6 +86,16 @@ class OnceSettled:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What is said of a commit: to those who look (an encoded message of the live bus), and for those who follow
+    (whose entries, and an encoded Committed; empty when nothing was stored)."""
+
+    live: bytes = b""
+    tenants: Collection[str] = ()
+    committed: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """An entry that is set aside: a conflict, or one that the store refuses."""
 
@@ -247,17 +257,17 @@ class Ledger(Protocol):
         """Lock the row and sign off as lost what is unresolved of these ranges; how many numbers that were."""
 
 
+_NOTHING = Told()
+
+
 class Queue(Protocol):
     """The queue's Redis: jobs, in-flight marks, receipts, live messages."""
 
     async def marks(self) -> Mapping[str, Mark]:
         """All marks by job id. Read them before the ledger, never after."""
 
-    async def settle(
-        self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"", tenants: Collection[str] = ()
-    ) -> None:
-        """End the jobs, with their marks; tell the viewers (`live`, an encoded message) and the waiting backends.
-        `tenants`: those whose entries were stored."""
+    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], told: Told = _NOTHING) -> None:
+        """End the jobs, with their marks; tell those who follow, the viewers, and the waiting backends."""
 
     async def enqueue_replay(self, stream: StreamKey, delay_ms: int) -> None:
         """Ask for a replay of this stream; a no-op while one waits or runs."""

@@ -21,6 +21,7 @@ WORKERS = "workers"  # hash: worker id -> last known heartbeat, kept after death
 HEARTBEAT_PREFIX = "worker-alive:"  # string with a time to live: gone = dead or stopped
 
 LIVE_CHANNEL = "live"  # what happened, for viewers: one message per commit or event
+COMMITS = "commits"  # stream: what was stored in the last minutes, by reference, for those who follow
 WORKER_CONTROL_CHANNEL = "worker-control"
 FAULT_PREFIX = "fault:"  # string with a time to live: the fault is on
 FLUSHED_CHANNEL = "flushed"  # ids of jobs that flush_queue took away, a line each

@@ -7,7 +7,7 @@ be durable: what it loses was never acknowledged.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from tracehub.protocol.errors import Overloaded, Transient
 from tracehub.protocol.limits import JOB_TTL_MS
 from tracehub.protocol.messages import Job, Mark, Receipt, StreamKey, decode_mark, encode
+from tracehub.storage.ports import Told
 from tracehub.storage.redis import keys, scripts
 from tracehub.storage.redis.failures import translated
 from tracehub.storage.redis.jobs import REPLAY, SCORE_HEAD_START_MS, STORE, pack
@@ -37,6 +38,9 @@ class Depth:
 def live_message(event: str, data: Mapping[str, Any]) -> bytes:
     """One message of the live bus."""
     return msgspec.msgpack.encode({"event": event, "data": data})
+
+
+_NOTHING = Told()
 
 
 class RedisQueue:
@@ -85,25 +89,22 @@ class RedisQueue:
         with translated():
             return bool(await self.redis.exists(keys.inflight(job_id)))
 
-    async def settle(
-        self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"", tenants: Collection[str] = ()
-    ) -> None:
+    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], told: Told = _NOTHING) -> None:
         """See ports.Queue."""
         by_backend: dict[str, list[Receipt]] = {}
         for job, receipt in receipts:
             if job.backend:
                 by_backend.setdefault(job.backend, []).append(receipt)
-        args: list[Any] = [keys.INFLIGHT_PREFIX, keys.JOB_PREFIX, keys.IN_PROGRESS_PREFIX]
+        args: list[Any] = [keys.INFLIGHT_PREFIX, keys.JOB_PREFIX, keys.IN_PROGRESS_PREFIX, told.committed]
         args += [len(receipts), *(job.id for job, _ in receipts)]
-        if live:
-            args += [keys.LIVE_CHANNEL, live]
+        if told.live:
+            args += [keys.LIVE_CHANNEL, told.live]
         for backend, heard in by_backend.items():
             args += [keys.receipts(backend), encode(heard)]
         with translated():
-            generations = map(keys.generation, tenants)
-            await self._settle(
-                keys=[keys.INFLIGHT_INDEX, keys.INFLIGHT_TOTALS, *keys.QUEUES, *generations], args=args
-            )
+            generations = map(keys.generation, told.tenants)
+            names = (keys.INFLIGHT_INDEX, keys.INFLIGHT_TOTALS, *keys.QUEUES, keys.COMMITS, *generations)
+            await self._settle(keys=names, args=args)
 
     async def enqueue_replay(self, stream: StreamKey, delay_ms: int) -> None:
         """See ports.Queue."""
@@ -150,10 +151,13 @@ class RedisQueue:
         with translated():
             await self.redis.publish(keys.LIVE_CHANNEL, live_message(event, data))
 
-    async def publish_commit(self, message: bytes, tenants: Collection[str]) -> None:
-        """A commit without receipts: tell the viewers (an encoded message), and that answers have changed."""
+    async def publish_commit(self, told: Told) -> None:
+        """A commit without receipts."""
         with translated():
-            await self._committed(keys=list(map(keys.generation, tenants)), args=[keys.LIVE_CHANNEL, message])
+            await self._committed(
+                keys=[keys.COMMITS, *map(keys.generation, told.tenants)],
+                args=[told.committed, keys.LIVE_CHANNEL, told.live],
+            )
 
     async def deleted(self, tenant_id: str) -> None:
         """Rows of a tenant were deleted: no answer from before is true."""

@@ -74,12 +74,25 @@ local function committed(key)
 end
 """
 
-# KEYS generations of tenants. ARGV channel, payload. Something was committed without a receipt.
+# The commits of the last minutes, by reference. Trimmed by number each time, which costs nothing, and by age.
+_FOLLOW: Final = """
+local function follow(key, record)
+  if record ~= '' then
+    local id = redis.call('XADD', key, 'MAXLEN', '~', 100000, '*', 'c', record)
+    local ms = tonumber(string.match(id, '%d+'))
+    if ms % 64 == 0 then redis.call('XTRIM', key, 'MINID', '~', string.format('%.0f', ms - 600000)) end
+  end
+end
+"""
+
+# KEYS commits, generations of tenants. ARGV record, channel, payload. Something was committed without a receipt.
 COMMITTED: Final = (
     _COMMITTED
+    + _FOLLOW
     + """
-for i = 1, #KEYS do committed(KEYS[i]) end
-redis.call('PUBLISH', ARGV[1], ARGV[2])
+for i = 2, #KEYS do committed(KEYS[i]) end
+follow(KEYS[1], ARGV[1])
+redis.call('PUBLISH', ARGV[2], ARGV[3])
 """
 )
 
@@ -108,20 +121,23 @@ redis.call('HSET', KEYS[1], 'n', ARGV[1], 'd', ARGV[2], 't', ms, 'body', ARGV[3]
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 """
 
-# KEYS index, totals, queue, queue, generations of tenants. ARGV mark prefix, body prefix, in-progress prefix, n, n ids,
-# then pairs of channel and payload. The jobs end: their marks, bodies, leases and queue entries go, and it is said.
+# KEYS index, totals, queue, queue, commits, generations of tenants. ARGV mark prefix, body prefix, in-progress prefix,
+# record of the commit or '', n, n ids, then pairs of channel and payload. The jobs end: their marks, bodies, leases and
+# queue entries go, and it is said.
 SETTLE: Final = (
     _UNMARK
     + _COMMITTED
+    + _FOLLOW
     + """
-for i = 5, #KEYS do committed(KEYS[i]) end
-local n = tonumber(ARGV[4])
-for i = 5, n + 4 do
+for i = 6, #KEYS do committed(KEYS[i]) end
+follow(KEYS[5], ARGV[4])
+local n = tonumber(ARGV[5])
+for i = 6, n + 5 do
   unmark(KEYS[1], KEYS[2], ARGV[1], ARGV[i])
   redis.call('DEL', ARGV[2] .. ARGV[i], ARGV[3] .. ARGV[i])
   if redis.call('ZREM', KEYS[3], ARGV[i]) == 0 then redis.call('ZREM', KEYS[4], ARGV[i]) end
 end
-for i = n + 5, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
+for i = n + 6, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
 return n
 """
 )
