@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from starlette.requests import Request
 
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
+from apps.backend.live.feed import Feed
 from apps.backend.live.snapshot import Snapshots
 from apps.backend.live.trail import Trail
 from apps.backend.metrics import Metrics
@@ -42,6 +44,8 @@ class Context:
     search: LogSearch
     counts: LogCounts
     cache: AnswerCache
+    feed: Feed
+    stopping: Callable[[], bool]  # whether the server has begun to stop
     submitter: Submitter
     numbering: Numbering
     faults: Faults

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from apps.backend.answers import answer, scoped, success
 from apps.backend.body import read_body, require_json
 from apps.backend.context import Context, caller_of, context, mended, query_int, tenant_of
-from apps.backend.doors import log_counts
+from apps.backend.doors import log_counts, stream
 from apps.backend.errors import JSON
 from apps.backend.writing import Written, read_once, write
 from tracehub.protocol.errors import InvalidRequestId, InvalidTraceId, NotFound, TraceHubError, Unavailable
@@ -207,6 +207,7 @@ ROUTES = [
     Route("/logs/trace/{trace_id:path}", of_trace, methods=["GET"]),
     Route("/logs/request/{request_id:path}", of_request, methods=["GET"]),
     *log_counts.ROUTES,
+    *stream.ROUTES,
     Route("/logs/{id}", log_by_id, methods=["GET"]),
     Route("/logs/{id}/around", around, methods=["GET"]),
 ]

@@ -16,6 +16,7 @@ import asyncpg
 
 from tracehub.protocol.errors import QueryTimeout
 from tracehub.protocol.filters import LogFilter, Position
+from tracehub.protocol.ranges import Ranges
 from tracehub.protocol.times import moment_of, unix_ms
 from tracehub.storage.postgres.failures import translated
 from tracehub.storage.postgres.queries import SQL
@@ -90,6 +91,11 @@ class LogSearch:
         """One row."""
         rows = await self.fetch(f"{SQL.select_logs} where tenant_id = $1 and id = $2", [tenant_id, entry_id])
         return rows[0] if rows else None
+
+    async def stretch(self, tenant_id: str, stream_id: int, ranges: Ranges) -> list[dict[str, Any]]:
+        """A tenant's rows of these numbers of a stream, in their order."""
+        bounds = [[first for first, _ in ranges], [last for _, last in ranges]]
+        return await self.fetch(SQL.stretch, [stream_id, *bounds, tenant_id])
 
     async def fetch(self, text: str, args: list[Any]) -> list[dict[str, Any]]:
         """Within QUERY_TIMEOUT_S, the wait for a connection included."""
