@@ -6,6 +6,7 @@
 # make sim    more seeds of the simulation than `make test` takes                   (SEEDS=20000, or SEED=17 again)
 # make soak   what an open page bears: a minute of 500 entries a second, 100,000 rows
 # make bench  measure; prints ratios against ceilings of the same run               (ARGS="--quick")
+# make bench-query  measure reading at real size                                   (ARGS="--rows 500000")
 # make lock   write requirements.lock anew from the two pyproject.toml              (ARGS="--upgrade")
 # make clean  remove what was installed and cached; data in .tracehub stays
 
@@ -13,7 +14,7 @@ BIN := .venv/bin
 SEEDS ?= 20000
 export PYTHON
 
-.PHONY: help setup dashboard run test check sim soak bench lock clean
+.PHONY: help setup dashboard run test check sim soak bench bench-query lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -51,6 +52,9 @@ soak: dashboard
 
 bench: setup
 	@$(BIN)/tracehub bench $(ARGS)
+
+bench-query: setup
+	@$(BIN)/python -m benchmarks.query $(ARGS)
 
 lock:
 	@scripts/lock $(ARGS)

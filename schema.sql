@@ -2,6 +2,8 @@
 -- A new database gets this file; an existing one gets the numbered migrations, and a test proves that both
 -- end alike. Words are those of docs/protocol.md.
 
+create extension if not exists pg_trgm; -- for text searches over closed partitions
+
 -- ---------------------------------------------------------------------------------------------------------
 -- The ledger: one row per stream, that is per (tenant, numbering, epoch). What is in `received` was inserted
 -- in the same transaction that added it; what is in `lost` has its reason in `losses`.

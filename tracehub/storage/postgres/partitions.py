@@ -32,6 +32,17 @@ def day_of(ts_ms: int) -> tuple[date, date]:
     return day, day + timedelta(days=1)
 
 
+def bounds_of(name: str) -> tuple[int, int] | None:
+    """From when (Unix ms) until before when a partition's entries are; None when it is none of ours."""
+    match = _NAME.match(name)
+    if not match:
+        return None
+    year, month, day = match.groups()
+    start_ms = unix_ms(datetime(int(year), int(month), int(day or 1), tzinfo=UTC))
+    _, end = day_of(start_ms) if day else month_of(start_ms)
+    return start_ms, unix_ms(datetime(end.year, end.month, end.day, tzinfo=UTC))
+
+
 class Partitions:
     """Knows the days that have a partition, makes the others. `width` is "month" or "day"."""
 
@@ -63,12 +74,8 @@ class Partitions:
     async def _load(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         self._days.clear()
         for row in await connection.fetch(SQL.partitions):
-            match = _NAME.match(row["name"])
-            if match:
-                year, month, day = match.groups()
-                start = datetime(int(year), int(month), int(day or 1), tzinfo=UTC)
-                _, end = day_of(unix_ms(start)) if day else month_of(unix_ms(start))
-                self._cover(start.date(), end)
+            if (bounds := bounds_of(row["name"])) is not None:
+                self._days.update(range(bounds[0] // DAY_MS, bounds[1] // DAY_MS))
 
     async def _make(self, connection: asyncpg.pool.PoolConnectionProxy, ts_ms: int) -> None:
         first, last = day_of(ts_ms) if self._width == "day" else month_of(ts_ms)

@@ -374,6 +374,32 @@ create unique index {name}_belt on {name} (stream_id, seq);
 alter table logs attach partition {name} for values from ('{first}') to ('{last}');
 alter table {name} drop constraint {name}_bounds;
 
+-- name: CLOSED_INDEX
+-- One index of a closed partition, made without holding anybody up. {name}, {index} and {definition} come from closed.py.
+create index concurrently if not exists {index} on {name} {definition};
+
+-- name: invalid_indexes
+-- Indexes of these partitions whose making was cut off.
+select c.relname as name from pg_index i join pg_class c on c.oid = i.indexrelid join pg_class t on t.oid = i.indrelid
+where not i.indisvalid and t.relname = any($1::text[]);
+
+-- name: DROP_INDEX
+-- Take one of them away, to make it anew. {name} comes from the list.
+drop index concurrently if exists {name};
+
+-- name: indexes_of
+-- The indexes that partitions have.
+select i.indexrelid::regclass::text as name from pg_index i join pg_class t on t.oid = i.indrelid
+where t.relname = any($1::text[]);
+
+-- name: closing_lock
+-- One at a time makes the indexes of closed partitions; held by the connection.
+select pg_try_advisory_lock(7310, 2);
+
+-- name: closing_unlock
+-- It is done.
+select pg_advisory_unlock(7310, 2);
+
 -- name: services
 -- The newest epoch of each service of a tenant, as it is committed.
 select distinct on (a.numbering) a.numbering as service, a.stream_id, a.epoch,
