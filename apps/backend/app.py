@@ -17,9 +17,11 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apps.backend import errors
+from apps.backend.access import INGEST, Access
 from apps.backend.body import header
-from apps.backend.context import Context
-from apps.backend.doors import ingest, logs, observe, operate, pages, sequence
+from apps.backend.context import Context, is_loopback
+from apps.backend.cors import SHARED, is_shared, preflight
+from apps.backend.doors import ingest, keys, login, logs, observe, operate, pages, sequence
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
@@ -31,15 +33,17 @@ from apps.backend.protocol import CROWDED
 from apps.backend.submission import Submitter
 from tracehub.protocol import ids
 from tracehub.protocol.errors import TraceHubError, Unavailable
+from tracehub.protocol.grants import READ
 from tracehub.protocol.messages import decode_live
 from tracehub.runtime.clock import now_ms, random_bytes
 from tracehub.runtime.lifecycle import end
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.connect import open_pool
+from tracehub.storage.postgres.keys import KeyStore
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.postgres.search import LogSearch
-from tracehub.storage.redis import keys
+from tracehub.storage.redis import keys as redis_keys
 from tracehub.storage.redis.buffers import RedisBuffers
 from tracehub.storage.redis.connect import open_redis
 from tracehub.storage.redis.listening import listen
@@ -56,7 +60,7 @@ _PRINTABLE = re.compile(rb"[!-~]{1,128}").fullmatch
 def build(settings: Settings) -> ASGIApp:
     """The whole application. Call it inside the running event loop; connections open when they are needed."""
     application = Starlette(
-        routes=[*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES, *sequence.ROUTES],
+        routes=[*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES, *sequence.ROUTES, *login.ROUTES],
         exception_handlers=errors.INGEST.handlers(),
     )
     application.router.redirect_slashes = False  # a redirect would repeat whatever Host the client sent
@@ -90,13 +94,18 @@ def build(settings: Settings) -> ASGIApp:
         random=random_bytes,
         receipt_wait_s=settings.receipt_wait_ms / 1000,
     )
-    live = Live(board, snapshots, now_ms, settings.live_entries_per_second_max)
+    key_store = KeyStore(pool)
+    access = Access(
+        key_store, queue, settings.keys(), now_ms,
+        may_be_open=settings.insecure or is_loopback(settings.host),
+    )  # fmt: skip
+    live = Live(access, board, snapshots, now_ms, live_max=settings.live_entries_per_second_max)
     crashes = CrashWatch(workers, queue, now_ms)
     metrics = Metrics()
     trail = Trail(board, queue, now_ms)
     ctx = application.state.context = Context(
-        settings, redis, queue, RedisBuffers(buffers), ledger, reading, LogSearch(search_pool), submitter, faults,
-        board, snapshots, trail, metrics, now_ms, random_bytes,
+        settings, access, key_store, redis, queue, RedisBuffers(buffers), ledger, reading, LogSearch(search_pool),
+        submitter, faults, board, snapshots, trail, metrics, now_ms, random_bytes,
     )  # fmt: skip
 
     async def hear(message: bytes) -> None:
@@ -105,14 +114,18 @@ def build(settings: Settings) -> ASGIApp:
         trail.heard(heard)
         await live.heard(heard)
         await faults.heard(heard)
+        if await access.heard(heard):
+            await live.recheck()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await asyncio.gather(pool, search_pool)  # opens no connection yet: Postgres may come later
+        with contextlib.suppress(TraceHubError):
+            await access.refresh()
         handlers = {
-            keys.receipts(backend_id): submitter.heard,
-            keys.FLUSHED_CHANNEL: submitter.flushed,
-            keys.LIVE_CHANNEL: hear,
+            redis_keys.receipts(backend_id): submitter.heard,
+            redis_keys.FLUSHED_CHANNEL: submitter.flushed,
+            redis_keys.LIVE_CHANNEL: hear,
         }
         background = [
             asyncio.create_task(listen(ears, handlers, submitter.reconnected)),
@@ -121,6 +134,7 @@ def build(settings: Settings) -> ASGIApp:
             asyncio.create_task(faults.run()),
             asyncio.create_task(crashes.run()),
             asyncio.create_task(trail.run()),
+            asyncio.create_task(access.run()),
         ]
         log.info("backend.started", host=settings.host, port=settings.port, faults=settings.faults)
         yield
@@ -133,7 +147,9 @@ def build(settings: Settings) -> ASGIApp:
 
     application.router.lifespan_context = lifespan
     return with_hygiene(
-        by_path(application, sockets=socketio.ASGIApp(live.server), log_service=logs.application(ctx)),
+        by_path(
+            application, sockets=socketio.ASGIApp(live.server), log_service=logs.application(ctx, keys.ROUTES)
+        ),
         metrics.tally,
     )
 
@@ -141,7 +157,7 @@ def build(settings: Settings) -> ASGIApp:
 def by_path(application: Starlette, *, sockets: ASGIApp, log_service: ASGIApp) -> ASGIApp:
     """Several applications behind one port."""
     fast = straight(ingest.ingest, application)
-    web = pages.Pages()
+    web = pages.Pages(may_see=lambda scope: may_see(application.state.context.access, scope))
 
     def is_nowhere(scope: Scope) -> bool:
         return all(route.matches(scope)[0] is Match.NONE for route in application.routes)
@@ -161,6 +177,17 @@ def by_path(application: Starlette, *, sockets: ASGIApp, log_service: ASGIApp) -
         await inner(scope, receive, send)
 
     return choose
+
+
+def may_see(access: Access, scope: Scope) -> bool:
+    """Whether a page is shown. While it is not known who may read, it is: there is nothing in it but itself."""
+    try:
+        access.require(Request(scope), READ, door=INGEST)
+    except Unavailable:
+        return True
+    except TraceHubError:
+        return False
+    return True
 
 
 def straight(view: Callable[[Request], Awaitable[Response]], application: Starlette) -> ASGIApp:
@@ -191,12 +218,19 @@ def with_hygiene(inner: ASGIApp, tally: Tally) -> ASGIApp:
         if not _PRINTABLE(request_id):
             request_id = ids.request_id(random_bytes(16)).encode()
 
+        shared = SHARED if is_shared(scope["path"]) else ()
+
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("endpoint"), "__name__", "none")
                 tally.answers[route, message["status"]] += 1
-                message["headers"] = [*message.get("headers", ()), *HYGIENE, (b"x-request-id", request_id)]
+                given = message.get("headers", ())
+                message["headers"] = [*given, *HYGIENE, *shared, (b"x-request-id", request_id)]
             await send(message)
+
+        if scope["method"] == "OPTIONS" and not scope["path"].startswith("/socket.io/"):
+            await preflight(scope["path"])(scope, receive, tell)
+            return
 
         if CROWDED in scope:
             refusal = Unavailable("too many connections; try again later", retry_after_s=1)

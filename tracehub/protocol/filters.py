@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -61,6 +61,14 @@ class LogFilter:
     end_ms: int | None = None
     search: str = ""
     metadata: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def within_service(self, service: str) -> LogFilter:
+        """The same question about this service alone; about others it has no answer."""
+        asked = dict(self.exact).get("service", (service,))
+        if service not in asked:
+            return replace(self, severities=())
+        others = ((column, values) for column, values in self.exact if column != "service")
+        return replace(self, exact=tuple(sorted((*others, ("service", (service,))))))
 
     def digest(self) -> bytes:
         """Tells questions apart."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from apps.backend.body import read_body, require_json
-from apps.backend.context import Context, context, query_int, tenant_of
+from apps.backend.context import Context, context, query_int, require
 from apps.backend.errors import JSON, LOG_SERVICE
 from tracehub.protocol.errors import InvalidId, NotFound
 from tracehub.protocol.filters import (
@@ -27,12 +28,14 @@ from tracehub.protocol.filters import (
     read_cursor,
     write_cursor,
 )  # fmt: skip
+from tracehub.protocol.grants import READ, Caller, Door
 from tracehub.protocol.lenient import load_json
 from tracehub.protocol.logentry import stored_entry
 from tracehub.protocol.times import unix_ms
 
 BASE = "/api/v1"
 BELOW = f"{BASE}/"
+DOOR = Door("logs")
 FILTER_BYTES_MAX = 256 * 1024
 AROUND, AROUND_MAX = 15, 100
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}").fullmatch
@@ -43,14 +46,16 @@ _MISREAD = str.maketrans("ILO", "110")
 
 async def logs(request: Request) -> Response:
     """GET /logs?<filter>."""
-    return await _answered(request, *from_query(request.query_params.multi_items()))
+    caller = require(request, READ, door=DOOR)
+    return await _answered(request, caller, *from_query(request.query_params.multi_items()))
 
 
 async def query(request: Request) -> Response:
     """POST /logs/query, the filter as JSON."""
+    caller = require(request, READ, door=DOOR)
     require_json(request)
     body = await read_body(request, context(request).settings.body_timeout_s, FILTER_BYTES_MAX)
-    return await _answered(request, *from_json(load_json(body)))
+    return await _answered(request, caller, *from_json(load_json(body)))
 
 
 async def log_by_id(request: Request) -> Response:
@@ -60,8 +65,8 @@ async def log_by_id(request: Request) -> Response:
 
 async def around(request: Request) -> Response:
     """GET /logs/{id}/around: the lines of the same service before and after one."""
-    search, tenant_id = context(request).search, tenant_of(request)
-    row = await _asked_row(request)
+    search, row = context(request).search, await _asked_row(request)
+    tenant_id = str(row["tenant_id"])
     lines = max(1, query_int(request, "lines", AROUND, AROUND_MAX))
     here = _place(row)
     same = LogFilter(exact=(("service", (row["service"],)),))
@@ -74,8 +79,9 @@ async def around(request: Request) -> Response:
 
 async def _asked_row(request: Request) -> dict[str, Any]:
     """The row of the id in the path. Raises InvalidId, NotFound."""
-    row = await context(request).search.entry(tenant_of(request), read_id(request.path_params["id"]))
-    if row is None:
+    caller = require(request, READ, door=DOOR)
+    row = await context(request).search.entry(caller.readable_tenant, read_id(request.path_params["id"]))
+    if row is None or not caller.may_touch(row["service"]):
         raise NotFound("Log entry not found")
     return row
 
@@ -84,8 +90,10 @@ def _place(row: dict[str, Any]) -> Position:
     return Position(unix_ms(row["ts"]), row["id"].bytes)
 
 
-async def _answered(request: Request, wanted: LogFilter, paging: Paging) -> Response:
-    ctx, tenant_id = context(request), tenant_of(request)
+async def _answered(request: Request, caller: Caller, wanted: LogFilter, paging: Paging) -> Response:
+    ctx, tenant_id = context(request), caller.readable_tenant
+    if caller.app_key is not None:
+        wanted = wanted.within_service(caller.app_key)
     after, skip = None, 0
     if paging.cursor:
         after = read_cursor(paging.cursor, wanted, ascending=paging.ascending)
@@ -128,14 +136,15 @@ def _success(data: Any, meta: dict[str, Any] | None = None) -> JSON:
     return JSON({"success": True, "data": data, **({"meta": meta} if meta else {})})
 
 
-def application(ctx: Context) -> Starlette:
-    """What answers below /api/v1."""
+def application(ctx: Context, more: Sequence[Route] = ()) -> Starlette:
+    """What answers below /api/v1: this door, and `more` routes with the same shape of errors."""
     made = Starlette(
         routes=[
             Route(f"{BASE}/logs", logs, methods=["GET"]),
             Route(f"{BASE}/logs/query", query, methods=["POST"]),
             Route(f"{BASE}/logs/{{id}}", log_by_id, methods=["GET"]),
             Route(f"{BASE}/logs/{{id}}/around", around, methods=["GET"]),
+            *more,
         ],
         exception_handlers=LOG_SERVICE.handlers(),
     )

@@ -26,9 +26,9 @@ QUERY_TIMEOUT_S = 10.0
 class _Conditions:
     """A WHERE clause in the making."""
 
-    def __init__(self, tenant_id: str) -> None:
+    def __init__(self, tenant_id: str | None) -> None:
         self.args: list[Any] = []
-        self._parts = [f"tenant_id = {self.put(uuid.UUID(tenant_id))}"]
+        self._parts = [f"tenant_id = {self.put(uuid.UUID(tenant_id))}"] if tenant_id else []
 
     def put(self, value: Any) -> str:
         """The placeholder of an argument."""
@@ -39,18 +39,18 @@ class _Conditions:
         self._parts.append(part)
 
     def __str__(self) -> str:
-        return " and ".join(self._parts)
+        return " and ".join(self._parts) or "true"
 
 
 class LogSearch:
-    """Raises Transient when Postgres is out of reach, QueryTimeout after QUERY_TIMEOUT_S."""
+    """Tenant None: all of them. Raises Transient when Postgres is out of reach, QueryTimeout after QUERY_TIMEOUT_S."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     async def page(
         self,
-        tenant_id: str,
+        tenant_id: str | None,
         wanted: LogFilter,
         *,
         limit: int,
@@ -68,7 +68,7 @@ class LogSearch:
             text += f" offset {where.put(skip)}"
         return await self._fetch(text, where.args)
 
-    async def count(self, tenant_id: str, wanted: LogFilter) -> tuple[int, bool]:
+    async def count(self, tenant_id: str | None, wanted: LogFilter) -> tuple[int, bool]:
         """How many rows match, and whether that is only an estimate."""
         where = _where(tenant_id, wanted)
         found = (await self._fetch(SQL.count_logs.format(where, COUNT_EXACT_MAX + 1), where.args))[0]["n"]
@@ -77,9 +77,11 @@ class LogSearch:
         plan = await self._fetch(SQL.plan_logs.format(where), where.args)
         return max(int(found), _planned_rows(plan[0]["QUERY PLAN"])), True
 
-    async def entry(self, tenant_id: str, entry_id: uuid.UUID) -> dict[str, Any] | None:
+    async def entry(self, tenant_id: str | None, entry_id: uuid.UUID) -> dict[str, Any] | None:
         """One row."""
-        rows = await self._fetch(f"{SQL.select_logs} where tenant_id = $1 and id = $2", [tenant_id, entry_id])
+        where = _Conditions(tenant_id)
+        where.add(f"id = {where.put(entry_id)}")
+        rows = await self._fetch(f"{SQL.select_logs} where {where}", where.args)
         return rows[0] if rows else None
 
     async def _fetch(self, text: str, args: list[Any]) -> list[dict[str, Any]]:
@@ -92,7 +94,7 @@ class LogSearch:
                 raise QueryTimeout(retry_after_s=1) from None
 
 
-def _where(tenant_id: str, wanted: LogFilter) -> _Conditions:
+def _where(tenant_id: str | None, wanted: LogFilter) -> _Conditions:
     where = _Conditions(tenant_id)
     for column, values in wanted.exact:
         where.add(f"{column} = any({where.put(list(values))}::text[])")
