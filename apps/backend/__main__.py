@@ -14,12 +14,11 @@ import asyncpg
 import uvicorn
 import uvloop
 
-from apps.backend.access import environment_grants, open_scopes
 from apps.backend.app import build
 from apps.backend.context import is_loopback
 from apps.backend.protocol import BoundedProtocol
 from tracehub.protocol.errors import TraceHubError
-from tracehub.protocol.grants import READ, WRITE, Grant
+from tracehub.protocol.grants import READ, WRITE, Grant, environment_grants, open_scopes
 from tracehub.runtime import logging as logs
 from tracehub.runtime.lifecycle import freeze_heap
 from tracehub.runtime.settings import Settings
@@ -53,7 +52,7 @@ def why_open(settings: Settings) -> str:
 
     The database is asked only where the environment does not settle it.
     """
-    known = list(environment_grants(settings.keys()).values())
+    known = list(environment_grants(settings.given_keys()).values())
     unread = ""
     if open_scopes(known).intersection(NEEDED):
         try:

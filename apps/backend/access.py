@@ -33,7 +33,7 @@ from tracehub.protocol.errors import (
     Unavailable,
     WrongKind,
 )  # fmt: skip
-from tracehub.protocol.grants import ADMIN, READ, SCOPES, Bucket, Caller, Door, Grant, with_implied
+from tracehub.protocol.grants import ADMIN, READ, Bucket, Caller, Door, Grant, environment_grants, open_scopes
 from tracehub.protocol.messages import LiveMessage
 from tracehub.protocol.tenants import DEFAULT_TENANT, read_tenant
 from tracehub.runtime.clock import Clock, monotonic_s
@@ -49,7 +49,6 @@ CHANGED = "keys:changed"
 OPENNESS_UNKNOWN = "the keys could not be read yet; try again later"
 INGEST = Door("ingest")
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
-_EVERY_SCOPE = frozenset(SCOPES)
 
 
 class Bus(Protocol):
@@ -57,24 +56,6 @@ class Bus(Protocol):
 
     async def publish(self, event: str, data: Mapping[str, Any]) -> None:
         """See ports.Queue."""
-
-
-def environment_grants(given: Iterable[tuple[str, str]]) -> dict[bytes, Grant]:
-    """The keys of the environment, (scope, key) each, by digest; the same key for two scopes is one key."""
-    grants: dict[bytes, Grant] = {}
-    for scope, key in given:
-        known = grants.get(digest(key))
-        scopes = with_implied((*(known.scopes if known else ()), scope))
-        grants[digest(key)] = Grant(f"environment:{scope}", digest(key), scopes)
-    return grants
-
-
-def open_scopes(grants: Iterable[Grant]) -> frozenset[str]:
-    """What stays open beside these keys."""
-    granted = [grant.scopes for grant in grants]
-    if not granted:
-        return _EVERY_SCOPE
-    return _EVERY_SCOPE.difference((ADMIN,), *granted)
 
 
 class Access:

@@ -96,7 +96,7 @@ def build(settings: Settings) -> ASGIApp:
     )
     key_store = KeyStore(pool)
     access = Access(
-        key_store, queue, settings.keys(), now_ms,
+        key_store, queue, settings.given_keys(), now_ms,
         may_be_open=settings.insecure or is_loopback(settings.host),
     )  # fmt: skip
     live = Live(access, board, snapshots, now_ms, live_max=settings.live_entries_per_second_max)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tracehub.protocol.credentials import EVERYWHERE, Kind
+from tracehub.protocol.credentials import EVERYWHERE, Kind, digest
 from tracehub.protocol.errors import InvalidField
 from tracehub.protocol.tenants import DEFAULT_TENANT, read_tenant
 from tracehub.protocol.times import parse_time
@@ -20,6 +20,7 @@ READ: Final = "read"
 WRITE: Final = "write"
 ADMIN: Final = "admin"
 SCOPES: Final = (WRITE, READ, ADMIN)
+EVERY_SCOPE: Final = frozenset(SCOPES)
 DOORS: Final = ("ingest", "logs", "otlp", "loki", "logstream", "errors", "sentry", "profiles")
 BUCKET_S: Final = 5.0
 NAME_CHARS_MAX: Final = 100
@@ -31,7 +32,7 @@ _FIELDS: Final = frozenset(("name", "scopes", "tenant_id", "app_key", "doors", "
 def with_implied(scopes: Iterable[str]) -> frozenset[str]:
     """The scopes and what they imply."""
     given = frozenset(scopes)
-    return frozenset(SCOPES) if ADMIN in given else given
+    return EVERY_SCOPE if ADMIN in given else given
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,24 @@ class Grant:
     def holds(self, now_ms: int) -> bool:
         """Whether it has not expired."""
         return self.expires_ms is None or now_ms < self.expires_ms
+
+
+def environment_grants(given: Iterable[tuple[str, str]]) -> dict[bytes, Grant]:
+    """The keys of the environment, (scope, key) each, by digest; the same key for two scopes is one key."""
+    grants: dict[bytes, Grant] = {}
+    for scope, key in given:
+        known = grants.get(digest(key))
+        scopes = with_implied((*(known.scopes if known else ()), scope))
+        grants[digest(key)] = Grant(f"environment:{scope}", digest(key), scopes)
+    return grants
+
+
+def open_scopes(grants: Iterable[Grant]) -> frozenset[str]:
+    """What stays open beside these keys."""
+    granted = [grant.scopes for grant in grants]
+    if not granted:
+        return EVERY_SCOPE
+    return EVERY_SCOPE.difference((ADMIN,), *granted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         """The Redis of the producers' buffers; by default the queue's."""
         return self.buffer_redis_url or self.redis(env)
 
-    def keys(self, env: Mapping[str, str] = os.environ) -> list[tuple[str, str]]:
+    def given_keys(self, env: Mapping[str, str] = os.environ) -> list[tuple[str, str]]:
         """The keys of the environment, (scope, key) each; trimmed, as what a client shows is."""
         found = [
             (scope, text.strip())
@@ -137,5 +137,5 @@ class Settings(BaseSettings):
 
     def key_for(self, scope: str, env: Mapping[str, str] = os.environ) -> str:
         """The key with which our own programs ask for a scope: one that has just it, else the admin's, else none."""
-        keys = self.keys(env)
+        keys = self.given_keys(env)
         return next((key for wanted in (scope, "admin") for has, key in keys if has == wanted), "")
