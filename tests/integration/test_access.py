@@ -25,6 +25,7 @@ from tests.integration.asking import batch
 from tests.integration.conftest import Deployer, Deployment
 from tests.integration.keyed import ADMIN, KEYS, READ, SECRET, WRITE, bearer, made_key, speaking
 from tracehub.runtime.settings import Settings
+from tracehub_sdk import AsyncProducer
 
 OPEN, READS, WRITES, EITHER, ADMINS = "open", "read", "write", "read or write", "admin"
 ENTRY = "00000000-0000-0000-0000-000000000000"
@@ -450,3 +451,50 @@ async def test_requests_at_once_see_their_own_tenants(closed: Deployment) -> Non
         return any(rate > 0 for rate in told["stored"])
 
     await eventually(series_are_theirs, 10)
+
+
+async def test_an_admin_of_a_service_changes_no_other(closed: Deployment, entry_id: str) -> None:
+    key = (await made_key(closed, "admin", app_key="own-svc"))["key"]
+    async with speaking(closed, key) as client, speaking(closed, READ) as reader:
+        letter = (await reader.get("/dead-letters?service=secret-svc")).json()["deadLetters"][0]["id"]
+        replay = (await reader.get("/replay?service=secret-svc")).json()["replays"][0]["id"]
+        answers = [
+            await client.post("/replay", json={"service": "secret-svc", "from": 1, "to": 1}),
+            await client.post(f"/replay/{replay}/abandon", json={}),
+            await client.post(f"/dead-letters/{letter}/retry", json={}),
+            await client.request("DELETE", f"/dead-letters/{letter}", json={}),
+        ]
+        assert [answer.status_code for answer in answers] == [404] * 4
+        fault = await client.post("/metrics/control", json={"action": "reset"})
+        assert fault.status_code == 403
+        assert letter in [row["id"] for row in (await reader.get("/dead-letters")).json()["deadLetters"]]
+
+
+async def test_numberings_of_the_server_are_shown_to_admins_only(closed: Deployment, service: str) -> None:
+    connection = await asyncpg.connect(closed.database, ssl=False)
+    await connection.execute(
+        "insert into ack_state (tenant_id, numbering, epoch, received) values ($1, $2, 0, '{[1,3)}')",
+        "00000000-0000-0000-0000-000000000000", f"@{service}",
+    )  # fmt: skip
+    await connection.close()
+    for key, is_shown in ((READ, False), (ADMIN, True)):
+        async with speaking(closed, key) as client:
+            assert (f"@{service}" in (await client.get("/proof")).text) is is_shown
+            for path in ("/ack", "/sequence"):
+                assert ((await client.get(f"{path}/@{service}")).status_code == 200) is is_shown
+            assert f"@{service}" not in (await client.get("/services")).text
+
+
+async def test_the_library_shows_the_key_of_the_environment(
+    closed: Deployment, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the server finds the buffer of a tenant that goes by a name."""
+    bound = await made_key(closed, "write", "read", tenant_id="team-lib")
+    monkeypatch.setenv("TRACEHUB_WRITE_KEY", bound["key"])
+    async with AsyncProducer(service, closed.buffers_url, closed.url, tenant="team-lib") as producer:
+        for number in range(5):
+            assert await producer.append({"message": f"line {number}"})
+        assert await producer.flush(10)
+    async with speaking(closed, bound["key"]) as client:
+        streams = (await client.get("/proof", params={"service": service})).json()["streams"]
+        assert [(s["stored"], s["buffer"], s["balanced"]) for s in streams] == [(5, "ok", True)]

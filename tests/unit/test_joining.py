@@ -7,6 +7,13 @@ from apps.backend.protocol import Joining
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 
 
+async def next_step() -> None:
+    loop = asyncio.get_running_loop()
+    step = loop.create_future()
+    loop.call_soon(step.set_result, None)
+    await step
+
+
 class Sent:
     """A transport that remembers what it was told, in order."""
 
@@ -30,7 +37,7 @@ async def test_head_and_body_leave_together():
     joining.write(b"ok")
     joining.write(b"more")
     assert sent.told == [HEAD + b"ok", b"more"]
-    await asyncio.sleep(0)
+    await next_step()
     assert sent.told == [HEAD + b"ok", b"more"]
 
 
@@ -39,7 +46,7 @@ async def test_a_head_whose_body_comes_later_does_not_wait_for_it():
     joining = Joining(sent, asyncio.get_running_loop())
     joining.write(HEAD)
     assert sent.told == []
-    await asyncio.sleep(0)
+    await next_step()
     assert sent.told == [HEAD]
     joining.write(b"ok")
     assert sent.told == [HEAD, b"ok"]
@@ -50,6 +57,6 @@ async def test_closing_sends_the_head_first():
     joining = Joining(sent, asyncio.get_running_loop())
     joining.write(HEAD)
     joining.close()
-    await asyncio.sleep(0)
+    await next_step()
     assert sent.told == [HEAD, b"closed"]
     assert joining.is_closing()
