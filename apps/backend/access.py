@@ -73,7 +73,7 @@ class Access:
         self._logins: dict[bytes, Login] = {}
         self._is_known = False
         self._open: frozenset[str] = frozenset()
-        self._strangers: dict[tuple[tuple[str, ...], str], Caller] = {}
+        self._callers: dict[tuple[Any, ...], Caller] = {}  # made since the last look, by what made them
         self._buckets: dict[str, Bucket] = {}
         self._looking = asyncio.Lock()
 
@@ -104,7 +104,7 @@ class Access:
             self._logins = logins
             self._is_known = True
             self._open = open_scopes(self._grants.values()) if self._may_be_open else frozenset()
-            self._strangers.clear()
+            self._callers.clear()
             alive = {grant.id for grant in self._grants.values()}
             self._buckets = {key: bucket for key, bucket in self._buckets.items() if key in alive}
 
@@ -179,19 +179,22 @@ class Access:
                 raise WrongKind(f"this key has not the scope {' or '.join(scopes)}")
         if login and scope["type"] == "http" and scopes != (READ,):
             _require_header(scope)
-        bound = grant.tenant_id
-        return Caller(
-            tenant_id=bound or DEFAULT_TENANT,
-            scopes=grant.scopes | self._open,
-            wanted=scopes,
-            door=door.name,
-            grant=grant,
-            bound_tenant=bound is not None,
-            may_choose_tenant=bound is None,
-            app_key=grant.app_key,
-            writes_as=grant.app_key or app_key,
-            login=login,
-        )
+        key = (grant.digest, login, app_key, scopes, door.name)
+        if key not in self._callers:
+            bound = grant.tenant_id
+            self._callers[key] = Caller(
+                tenant_id=bound or DEFAULT_TENANT,
+                scopes=grant.scopes | self._open,
+                wanted=scopes,
+                door=door.name,
+                grant=grant,
+                bound_tenant=bound is not None,
+                may_choose_tenant=bound is None,
+                app_key=grant.app_key,
+                writes_as=grant.app_key or app_key,
+                login=login,
+            )
+        return self._callers[key]
 
     def _refusal(self, found: Credential | Missing, scopes: tuple[str, ...]) -> TraceHubError:
         closed = any(not grant.scopes.isdisjoint(scopes) for grant in self._environment.values())
@@ -204,9 +207,9 @@ class Access:
     def _stranger(self, scopes: tuple[str, ...], door: Door) -> Caller:
         """Somebody whom openness lets in: as an unbound key."""
         key = (scopes, door.name)
-        if key not in self._strangers:
-            self._strangers[key] = Caller(scopes=self._open, wanted=scopes, door=door.name)
-        return self._strangers[key]
+        if key not in self._callers:
+            self._callers[key] = Caller(scopes=self._open, wanted=scopes, door=door.name)
+        return self._callers[key]
 
     def _alive(self, shown: bytes) -> Grant | None:
         grant = self._grants.get(shown)
@@ -262,7 +265,11 @@ class Access:
 
 def _in_tenant(caller: Caller, scope: Scope, door: Door) -> Caller:
     """The same caller in the tenant that the request names. Raises InvalidTenantId, Forbidden."""
-    given = next((value for name, value in scope["headers"] if name in door.tenant_headers), b"").strip()
+    given = b""
+    for name, value in scope["headers"]:  # a plain loop: this is asked of every request
+        if name in door.tenant_headers:
+            given = value.strip()
+            break
     query = scope["query_string"]
     if not given and door.tenant_in_query and b"tenant_id" in query:
         given = _parameter(query, "tenant_id").encode("utf-8", "replace")

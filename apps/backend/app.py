@@ -228,15 +228,14 @@ def with_hygiene(inner: ASGIApp, tally: Tally) -> ASGIApp:
                 message["headers"] = [*given, *HYGIENE, *shared, (b"x-request-id", request_id)]
             await send(message)
 
-        if scope["method"] == "OPTIONS" and not scope["path"].startswith("/socket.io/"):
-            await preflight(scope["path"])(scope, receive, tell)
-            return
-
         if CROWDED in scope:
             refusal = Unavailable("too many connections; try again later", retry_after_s=1)
             response = errors.INGEST.answer(refusal)
             response.headers["connection"] = "close"
             await response(scope, receive, tell)
+            return
+        if scope["method"] == "OPTIONS" and not scope["path"].startswith("/socket.io/"):
+            await preflight(scope["path"])(scope, receive, tell)
             return
         with contextlib.suppress(Exception):  # on_unexpected has answered and logged it
             await inner(scope, receive, tell)

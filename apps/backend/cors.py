@@ -4,6 +4,8 @@ what changes settings, for there a page that somebody happens to look at must no
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from starlette.responses import Response
 
 SETTINGS = (
@@ -28,6 +30,7 @@ PREFLIGHT = (  # beside SHARED, which every answer of these paths has
 )
 
 
+@lru_cache(maxsize=1_024)
 def is_shared(path: str) -> bool:
     """Whether other sites' pages may read the answers of a path."""
     return _within(path, API) and not _within(path, SETTINGS)

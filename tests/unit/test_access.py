@@ -184,6 +184,8 @@ async def test_who_came_in_by_openness_goes_when_it_is_closed() -> None:
     step.store.add("k", READ)
     await access.refresh()
     assert (access.stands(reader), access.stands(writer)) == (False, True)
+    now = access.require(asking(), WRITE)
+    assert (now.is_admin, now.scopes) == (False, {WRITE})
 
 
 async def test_a_wrong_first_credential_is_not_made_good_by_a_right_second() -> None:

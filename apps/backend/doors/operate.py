@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +25,7 @@ from apps.backend.context import (
 from apps.backend.errors import JSON
 from apps.backend.live.view import View
 from apps.backend.streams import in_flight
-from tracehub.pipeline.proof import prove
+from tracehub.pipeline.proof import prove, together
 from tracehub.protocol.errors import Conflict, InvalidField, NotFound, Unavailable, UnknownService
 from tracehub.protocol.grants import READ, Caller
 from tracehub.protocol.lenient import load_json
@@ -56,9 +55,9 @@ async def proof(request: Request) -> Response:
         return JSON(await prove(ledger, ctx.buffers, ctx.queue, tenant_id=caller.tenant_id, service=service))
     proofs = {
         tenant_id: await prove(ledger, ctx.buffers, ctx.queue, tenant_id=tenant_id, service=service)
-        for tenant_id in await ctx.reading.tenants()
+        for tenant_id in sorted({caller.tenant_id, *await ctx.reading.tenants()})
     }
-    return JSON(_together(proofs))
+    return JSON(together(proofs))
 
 
 class _Clients:
@@ -71,23 +70,6 @@ class _Clients:
     async def proof(self, tenant_id: str, service: str | None) -> list[dict[str, Any]]:
         rows = await self._reading.proof(tenant_id, service)
         return [row for row in rows if not row["service"].startswith("@")]
-
-
-def _together(proofs: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The proofs of several tenants as one."""
-
-    def told(name: str) -> list[dict[str, Any]]:
-        return [{"tenant_id": tenant, **one} for tenant, proof in proofs.items() for one in proof[name]]
-
-    totals: Counter[str] = Counter()
-    for proof in proofs.values():
-        totals.update(proof["totals"])
-    return {
-        "balanced": all(proof["balanced"] for proof in proofs.values()),
-        "totals": dict(totals),
-        "streams": told("streams"),
-        "epochBreaks": told("epochBreaks"),
-    }
 
 
 async def replays(request: Request) -> Response:

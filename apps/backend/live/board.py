@@ -99,8 +99,9 @@ class Board:
     def _touched(self, tenant_id: str, service: str) -> tuple[Tallies, Tallies, Tallies]:
         return (
             self._all,
-            _kept(self.tenants, tenant_id, self.second),
-            _kept(self._services, (tenant_id, service), self.second),
+            self.tenants.get(tenant_id) or _made(self.tenants, tenant_id, self.second),
+            self._services.get((tenant_id, service))
+            or _made(self._services, (tenant_id, service), self.second),
         )
 
     def on_received(self, tenant_id: str, service: str, entries: int) -> None:
@@ -143,14 +144,12 @@ class Board:
         return round(ordered[min(len(ordered) - 1, int(quantile * len(ordered)))], 2)
 
 
-def _kept(boards: dict[K, Tallies], key: K, second: int) -> Tallies:
-    """The board of a key, made when it is new; names are made up by clients, so their number has a bound."""
-    found = boards.get(key)
-    if found is None:
-        if len(boards) >= BOARDS_MAX:
-            for silent in [name for name, board in boards.items() if board.is_silent(second)]:
-                del boards[silent]
-        if len(boards) >= BOARDS_MAX:
-            boards.clear()
-        found = boards[key] = Tallies()
-    return found
+def _made(boards: dict[K, Tallies], key: K, second: int) -> Tallies:
+    """A new board; names are made up by clients, so their number has a bound."""
+    if len(boards) >= BOARDS_MAX:
+        for silent in [name for name, board in boards.items() if board.is_silent(second)]:
+            del boards[silent]
+    if len(boards) >= BOARDS_MAX:
+        boards.clear()
+    boards[key] = Tallies()
+    return boards[key]
