@@ -90,6 +90,8 @@ class Access:
                 if not was_away:
                     log.warning("access.stale")
                 was_away = True
+            except Exception as error:  # whatever it is: who looks no more lets revoked keys in for ever
+                log.exception("access.look_failed", error=type(error).__name__)
             await asyncio.sleep(LOOK_S)
 
     async def refresh(self) -> None:

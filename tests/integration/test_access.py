@@ -66,6 +66,7 @@ ROUTES: dict[tuple[str, str], Rule] = {
     ("GET", "/metrics/control"): Rule(READS),
     ("POST", "/metrics/control"): Rule(ADMINS, body={"action": "delay_ack", "seconds": 1}, others=403),
     ("GET", "/login"): Rule(OPEN),
+    ("GET", "/login.css"): Rule(OPEN),
     ("POST", "/login"): Rule(OPEN, mine=401, others=401),
     ("POST", "/logout"): Rule(OPEN, mine=303, others=303),
     ("GET", "/api/v1/logs"): Rule(READS),

@@ -189,6 +189,7 @@ async def test_logging_in_gives_a_cookie_that_is_no_key(closed: Deployment) -> N
         assert "unsafe" not in policy
         assert "<script" not in form.text
         assert "style=" not in form.text
+        assert (await client.get("/login.css")).headers["content-type"].startswith("text/css")
         answer = await client.post("/login", data={"key": f" {READ} ", "next": "/queue"})
         assert (answer.status_code, answer.headers["location"]) == (303, "/queue")
         given = answer.headers["set-cookie"]

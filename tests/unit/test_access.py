@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import uuid
 from collections.abc import Mapping
 from typing import Any, cast
@@ -11,6 +13,7 @@ from starlette.requests import HTTPConnection
 
 from apps.backend.access import COOKIE, INGEST, LOGIN_MS, Access
 from apps.backend.errors import INGEST as DIALECT
+from tests.eventually import eventually
 from tracehub.protocol.credentials import Kind, digest
 from tracehub.protocol.errors import (
     Forbidden,
@@ -175,6 +178,34 @@ async def test_a_revoked_key_no_longer_stands() -> None:
     assert not access.stands(caller)
     with pytest.raises(Unauthorized):
         access.require(bearer("k"), READ)
+
+
+async def test_looking_goes_on_whatever_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or revoked keys would open doors for ever."""
+    step = Doorstep(("read", "r"))
+    monkeypatch.setattr("apps.backend.access.LOOK_S", 0.001)
+    troubles: list[Exception] = [Transient(), ValueError("a mistake of ours")]
+
+    async def grants() -> list[Grant]:
+        if troubles:
+            raise troubles.pop()
+        return list(step.store.kept.values())
+
+    monkeypatch.setattr(step.store, "grants", grants)
+    step.store.add("k", READ)
+    looking = asyncio.create_task(step.access.run())
+
+    def is_known() -> bool:
+        return step.access.require(bearer("k"), READ).key_id is not None
+
+    async def opens() -> bool:
+        with contextlib.suppress(Unavailable):
+            return is_known()
+        return False
+
+    await eventually(opens)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
 
 
 async def test_who_came_in_by_openness_goes_when_it_is_closed() -> None:

@@ -32,15 +32,24 @@ _HEADERS = {
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>Log in · TraceHub</title>
-<h1>TraceHub</h1>
+<link rel="icon" href="/icon.svg"><link rel="stylesheet" href="/login.css">
+<main><h1>TraceHub</h1>
 {told}<form method="post" action="/login">
 <input type="hidden" name="next" value="{onwards}">
-<p><label for="key">Key</label>
+<label for="key">Key</label>
 <input id="key" name="key" type="password" autocomplete="current-password" required autofocus>
-<button>Log in</button></p>
+<button>Log in</button>
 </form>
-<p>A key with the scope <code>read</code>: <code>tracehub keys create --name me --scope read</code></p>
+<p>A key that may read: <code>tracehub keys create --name me --scope read</code></p></main>
 </html>"""
+_STYLE = """body { font: 16px/1.5 system-ui, sans-serif; margin: 0; padding: 2rem; }
+main { margin: 12vh auto 0; max-width: 24rem; }
+label, input, button { display: block; font: inherit; box-sizing: border-box; width: 100%; }
+input { margin: 0.25rem 0 1rem; padding: 0.5rem; }
+button { padding: 0.5rem; cursor: pointer; }
+[role=alert] { border-left: 0.25rem solid #c62828; padding-left: 0.75rem; }
+p { overflow-wrap: anywhere; }
+"""
 
 
 async def form(request: Request) -> Response:
@@ -49,6 +58,11 @@ async def form(request: Request) -> Response:
     if context(request).access.is_all_open:
         return RedirectResponse(onwards, 303)
     return _page(onwards)
+
+
+async def style(_: Request) -> Response:
+    """GET /login.css: the page's own, for the policy allows none within it."""
+    return Response(_STYLE, media_type="text/css", headers={"cache-control": "public, max-age=3600"})
 
 
 async def log_in(request: Request) -> Response:
@@ -117,6 +131,7 @@ def _is_https(request: Request) -> bool:
 
 ROUTES = [
     Route(LOGIN, form, methods=["GET"]),
+    Route(f"{LOGIN}.css", style, methods=["GET"]),
     Route(LOGIN, log_in, methods=["POST"]),
     Route("/logout", log_out, methods=["POST"]),
 ]
