@@ -14,7 +14,7 @@ create table if not exists ack_state (
     received     int8multirange not null default '{}',
     lost         int8multirange not null default '{}',
     expired      int8multirange not null default '{}', -- received once, its row dropped by retention
-    void         int8multirange not null default '{}', -- numbers the server gave to nobody
+    void         int8multirange not null default '{}', -- received as well: numbers that the server gave to nobody
     start_seq    bigint,                            -- lowest number the producer can still supply
     duplicates   bigint         not null default 0,
     conflicts    bigint         not null default 0,
@@ -126,6 +126,40 @@ create table if not exists entry_ids (
     ts        timestamptz not null,
     primary key (tenant_id, id)
 );
+
+-- How many entries each hour holds, kept with the ingest: a transaction appends what it changes, which contends with
+-- nobody, and a cron folds the changes in. The sum of both tables is exact in every snapshot.
+create table if not exists log_counts (
+    tenant_id uuid        not null,
+    hour      timestamptz not null,
+    service   text        not null,
+    severity  smallint    not null,
+    entries   bigint      not null,
+    bytes     bigint      not null, -- of messages and attrs, and ROW_BYTES for the rest of each row
+    primary key (tenant_id, hour, service, severity)
+);
+create table if not exists log_count_changes (
+    tenant_id uuid        not null,
+    hour      timestamptz not null,
+    service   text        not null,
+    severity  smallint    not null,
+    entries   bigint      not null,
+    bytes     bigint      not null
+);
+
+-- What an Idempotency-Key stands for: written in the transaction of the rows, kept for 24 h. The answer is made
+-- again from the body, whose ids and times follow from id_base.
+create table if not exists idempotency (
+    scope      bytea       primary key, -- SHA-256 of tenant, key, method and path
+    body       bytea       not null,    -- SHA-256 of the inflated body
+    id_base    uuid        not null,
+    accepted   integer     not null default 0,
+    duplicates integer     not null default 0,
+    conflicts  integer     not null default 0,
+    created_ms bigint      not null default 0,
+    at         timestamptz not null default now()
+);
+create index if not exists idempotency_at on idempotency (at);
 
 -- ---------------------------------------------------------------------------------------------------------
 -- Who may do what (docs/operations.md, Keys and tenants). Of a key and of a login only the SHA-256 is kept.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import threading
+from types import FrameType
 
 import asyncpg
 import uvicorn
@@ -72,10 +74,24 @@ async def _grants(url: str) -> list[Grant]:
             await connection.close()
 
 
+class _Server(uvicorn.Server):
+    """Says at once that it stops: uvicorn itself waits until every stream has ended."""
+
+    def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn."""
+        self._stop.set()
+        super().handle_exit(sig, frame)
+
+
 async def serve(settings: Settings) -> bool:
     """Serve until a signal comes; False when the server could not start (the log says why)."""
+    stop = threading.Event()
     config = uvicorn.Config(
-        build(settings),
+        build(settings, stop.is_set),
         host=settings.host,
         port=settings.port,
         http=BoundedProtocol,
@@ -90,7 +106,7 @@ async def serve(settings: Settings) -> bool:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, stop)
     with contextlib.suppress(KeyboardInterrupt):
         await server.serve()
     return server.started

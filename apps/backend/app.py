@@ -21,14 +21,16 @@ from apps.backend.access import INGEST, Access
 from apps.backend.body import header
 from apps.backend.context import Context, is_loopback
 from apps.backend.cors import SHARED, is_shared, preflight
-from apps.backend.doors import ingest, keys, login, logs, observe, operate, pages, sequence
+from apps.backend.doors import ingest, log_service, login, observe, operate, pages, sequence
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
+from apps.backend.live.feed import Feed
 from apps.backend.live.snapshot import Snapshots
 from apps.backend.live.socketio import Live
 from apps.backend.live.trail import Trail
 from apps.backend.metrics import Metrics, Tally
+from apps.backend.numbering import Numbering
 from apps.backend.protocol import CROWDED
 from apps.backend.submission import Submitter
 from tracehub.protocol import ids
@@ -39,12 +41,15 @@ from tracehub.runtime.clock import now_ms, random_bytes
 from tracehub.runtime.lifecycle import end
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.connect import open_pool
+from tracehub.storage.postgres.counting import LogCounts
 from tracehub.storage.postgres.keys import KeyStore
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.postgres.search import LogSearch
 from tracehub.storage.redis import keys as redis_keys
 from tracehub.storage.redis.buffers import RedisBuffers
+from tracehub.storage.redis.cache import AnswerCache
+from tracehub.storage.redis.commits import Commits
 from tracehub.storage.redis.connect import open_redis
 from tracehub.storage.redis.listening import listen
 from tracehub.storage.redis.queue import RedisQueue
@@ -57,8 +62,11 @@ HYGIENE = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"
 _PRINTABLE = re.compile(rb"[!-~]{1,128}").fullmatch
 
 
-def build(settings: Settings) -> ASGIApp:
-    """The whole application. Call it inside the running event loop; connections open when they are needed."""
+def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> ASGIApp:
+    """The whole application. Call it inside the running event loop; connections open when they are needed.
+
+    `stopping`: whether the server has begun to stop, so that what never ends by itself must end.
+    """
     application = Starlette(
         routes=[*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES, *sequence.ROUTES, *login.ROUTES],
         exception_handlers=errors.INGEST.handlers(),
@@ -103,9 +111,12 @@ def build(settings: Settings) -> ASGIApp:
     crashes = CrashWatch(workers, queue, now_ms)
     metrics = Metrics()
     trail = Trail(board, queue, now_ms)
+    search = LogSearch(search_pool)
+    feed = Feed(Commits(ears), Commits(redis), search)
     ctx = application.state.context = Context(
-        settings, access, key_store, redis, queue, RedisBuffers(buffers), ledger, reading, LogSearch(search_pool),
-        submitter, faults, board, snapshots, trail, metrics, now_ms, random_bytes,
+        settings, access, key_store, redis, queue, RedisBuffers(buffers), ledger, reading, search,
+        LogCounts(search.fetch), AnswerCache(redis), feed, stopping, submitter,
+        Numbering(now_ms(), random_bytes(2)), faults, board, snapshots, trail, metrics, now_ms, random_bytes,
     )  # fmt: skip
 
     async def hear(message: bytes) -> None:
@@ -135,6 +146,7 @@ def build(settings: Settings) -> ASGIApp:
             asyncio.create_task(crashes.run()),
             asyncio.create_task(trail.run()),
             asyncio.create_task(access.run()),
+            asyncio.create_task(feed.run()),
         ]
         log.info("backend.started", host=settings.host, port=settings.port, faults=settings.faults)
         yield
@@ -147,14 +159,12 @@ def build(settings: Settings) -> ASGIApp:
 
     application.router.lifespan_context = lifespan
     return with_hygiene(
-        by_path(
-            application, sockets=socketio.ASGIApp(live.server), log_service=logs.application(ctx, keys.ROUTES)
-        ),
+        by_path(application, sockets=socketio.ASGIApp(live.server), below_api=log_service.application(ctx)),
         metrics.tally,
     )
 
 
-def by_path(application: Starlette, *, sockets: ASGIApp, log_service: ASGIApp) -> ASGIApp:
+def by_path(application: Starlette, *, sockets: ASGIApp, below_api: ASGIApp) -> ASGIApp:
     """Several applications behind one port."""
     fast = straight(ingest.ingest, application)
     web = pages.Pages(may_see=lambda scope: may_see(application.state.context.access, scope))
@@ -168,8 +178,8 @@ def by_path(application: Starlette, *, sockets: ASGIApp, log_service: ASGIApp) -
             inner: ASGIApp = fast
         elif path.startswith("/socket.io/"):
             inner = sockets
-        elif path.startswith(logs.BELOW):
-            inner = log_service
+        elif path.startswith(log_service.BELOW):
+            inner = below_api
         elif web.wants(scope) or (pages.is_visit(scope) and is_nowhere(scope)):
             inner = web
         else:

@@ -28,6 +28,8 @@ STATUS: dict[type[e.TraceHubError], int] = {
     e.UnknownService: 404,
     e.SlowBody: 408,
     e.Conflict: 409,
+    e.InFlight: 409,
+    e.IdempotencyMismatch: 422,
     e.TooLarge: 413,
     e.UnsupportedEncoding: 415,
     e.UnsupportedType: 415,

@@ -154,6 +154,9 @@ class Submitter:
     def _flush(self) -> None:
         """Send the next jobs, as far as the rule of two allows."""
         while self._pending:
+            if self._pending[0].outcome.done():  # overdue: nobody was told that it is under way
+                self._pending_bytes -= len(self._pending.popleft().encoded)
+                continue
             now = monotonic_s()
             out = self._out.values()
             decision = decide(now, len(self._pending), self._pending[0].since_s, out)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import socketio
 
-from tests.integration.conftest import Deployment
+if TYPE_CHECKING:
+    from tests.integration.conftest import Deployment
 
 WRITE, READ, ADMIN = ("th_" + letter * 40 for letter in "wra")
 KEYS = {"write_key": WRITE, "read_key": READ, "admin_key": ADMIN}

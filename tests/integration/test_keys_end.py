@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -98,6 +100,56 @@ async def test_what_a_revoked_key_opened_ends_everywhere(
                 return statuses == {401} and not (one.client.connected or other.client.connected)
 
             await eventually(is_over, END_S)
+
+
+@pytest.mark.parametrize("shown", ["header", "query"])
+async def test_a_stream_ends_with_its_key(closed: Deployment, shown: str) -> None:
+    made = await made_key(closed, "read")
+    path, headers = "/api/v1/logs/stream", bearer(made["key"])
+    if shown == "query":
+        path, headers = f"{path}?token={made['key']}&tenant_id=team-s", {}
+    async with (
+        httpx.AsyncClient(base_url=closed.url, trust_env=False, timeout=END_S) as client,
+        client.stream("GET", path, headers=headers) as stream,
+    ):
+        assert stream.status_code == 200
+        lines = stream.aiter_lines()
+        assert await anext(lines) == "retry: 2000"
+        await revoked_in_the_database(closed, made["id"])
+        async with asyncio.timeout(END_S):
+            async for line in lines:
+                assert line == ""
+
+
+async def test_a_stream_of_all_tenants_is_for_unbound_admins(closed: Deployment) -> None:
+    key = (await made_key(closed, "write", tenant_id="team-t"))["key"]
+    path = "/api/v1/logs/stream?all_tenants=true&service=streamed"
+    async with speaking(closed, READ) as reader:
+        assert (await reader.get(path)).status_code == 403
+    async with (
+        speaking(closed, ADMIN) as admin,
+        speaking(closed, key) as writer,
+        speaking(closed, READ) as reader,
+    ):
+        own = reader.stream("GET", "/api/v1/logs/stream?service=streamed")
+        async with admin.stream("GET", path) as stream, own as narrow:
+            lines, others = stream.aiter_lines(), narrow.aiter_lines()
+            assert await anext(lines) == await anext(others) == "retry: 2000"
+            assert (await writer.post("/ingest", json=batch("streamed", 1))).status_code == 200
+            async with asyncio.timeout(10):
+                async for line in lines:
+                    if line.startswith("data:"):
+                        break
+                assert (await speaking_once(closed, WRITE, batch("streamed", 7))) == 200
+                async for line in others:
+                    if line.startswith("data:"):
+                        assert json.loads(line[5:])["message"] == "message 7"
+                        break
+
+
+async def speaking_once(closed: Deployment, key: str, body: Any) -> int:
+    async with speaking(closed, key) as client:
+        return (await client.post("/ingest", json=body)).status_code
 
 
 async def test_a_key_of_another_backend_is_known_at_once(closed: Deployment, second: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from apps.backend.answers import scoped
 from tracehub.protocol.errors import InvalidField, InvalidTenantId
 from tracehub.protocol.filters import LogFilter
 from tracehub.protocol.grants import (
@@ -126,7 +127,8 @@ def test_the_body_names_the_tenant_only_where_nothing_else_does() -> None:
 
 
 def test_a_filter_within_a_service_never_leaves_it() -> None:
-    host = ("host", ("h",))
-    assert LogFilter(exact=(host,)).within_service("a").exact == (host, ("service", ("a",)))
-    assert LogFilter(exact=(("service", ("a", "b")),)).within_service("a").exact == (("service", ("a",)),)
-    assert LogFilter(exact=(("service", ("b",)),)).within_service("a").severities == ()
+    host, bound = ("host", ("h",)), Caller(app_key="a")
+    assert scoped(LogFilter(exact=(host,)), Caller()).exact == (host,)
+    assert scoped(LogFilter(exact=(host,)), bound).exact == (("service", ("a",)), host)
+    assert scoped(LogFilter(exact=(("service", ("a", "b")),)), bound).exact == (("service", ("a",)),)
+    assert scoped(LogFilter(exact=(("service", ("b",)),)), bound).exact == (("service", ()),)

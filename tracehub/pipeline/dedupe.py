@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tracehub.protocol import ranges as r
-from tracehub.protocol.messages import Entry, Request, StreamKey, entry_id
+from tracehub.protocol.messages import Entry, Request, StreamKey, id_of
 from tracehub.protocol.ranges import EMPTY, Ranges
 from tracehub.storage.ports import StoredRow
 
@@ -24,6 +24,15 @@ class Verdict:
     duplicates: int = 0
     conflicts: list[int] = field(default_factory=list)
     left_out: set[int] = field(default_factory=set)
+
+    def leave_out(self, index: int, *, duplicate: bool) -> None:
+        """An entry that was taken for new is a duplicate, or a conflict."""
+        self.accepted -= 1
+        self.left_out.add(index)
+        if duplicate:
+            self.duplicates += 1
+        else:
+            self.conflicts.append(index)
 
 
 def suspects(requests: Sequence[Request], known: Mapping[StreamKey, Ranges]) -> list[Ranges]:
@@ -64,7 +73,7 @@ def judge(
 def _judge_one(request: Request, first: dict[int, StoredRow], known: Ranges) -> Verdict:
     verdict = Verdict(0)
     for index, entry in enumerate(request.entries):
-        own_id = entry_id(request.id_base, index)
+        own_id = id_of(request, index)
         standing = first.get(entry.seq)
         if standing is None:
             if r.contains(known, entry.seq):

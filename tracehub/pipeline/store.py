@@ -12,28 +12,32 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from tracehub.pipeline.dedupe import Verdict, judge, suspects
+from tracehub.pipeline.dedupe import Verdict, judge, same, suspects
 from tracehub.protocol import ranges as r
 from tracehub.protocol.ack import StreamState
 from tracehub.protocol.errors import BadData, LedgerDisagrees, Transient
 from tracehub.protocol.limits import PARTITIONS_PER_JOB_MAX
-from tracehub.protocol.messages import Mark, Outcome, Request, StreamKey, entry_id
+from tracehub.protocol.messages import Entry, Mark, Outcome, Request, StreamKey, entry_id
 from tracehub.protocol.ranges import EMPTY, Ranges
 from tracehub.storage.ports import (
     Change,
+    ClaimedId,
     CompletedReplay,
     DeadLetter,
     Ledger,
     LedgerTransaction,
     Locked,
+    StoredRow,
+    counted,
     in_flight_by_stream,
     numbers_by_stream,
 )
 
 DAY_MS = 24 * 3600 * 1000
 SMALL_ROWS_MAX = 128
+REPEATED = "repeated"  # another request with this Idempotency-Key is committed
 
 
 class PartitionsPending(Transient):
@@ -103,7 +107,15 @@ async def _store_small(ledger: Ledger, requests: Sequence[Request], moment: Mome
     done = await _store_group(ledger, rest, moment) if rest else Stored()
     outcomes = iter(done.outcomes)
     done.outcomes = [
-        Outcome(len(q.entries), 0, 0, "", whole[q.stream].ack_till, whole[q.stream].highest_seen)
+        Outcome(
+            len(q.entries),
+            0,
+            0,
+            "",
+            whole[q.stream].ack_till,
+            whole[q.stream].highest_seen,
+            created_ms=moment.now_ms,
+        )
         if q.stream in whole
         else next(outcomes)
         for q in requests
@@ -114,8 +126,8 @@ async def _store_small(ledger: Ledger, requests: Sequence[Request], moment: Mome
 
 
 def _plain(requests: Sequence[Request]) -> list[Request]:
-    """The requests of streams of which every request is a plain one: entries under different numbers, and no
-    word of starts or losses."""
+    """The requests of streams of which every request is a plain one: entries under different numbers, no word of
+    starts or losses, no ids or keys of clients."""
     seen: dict[StreamKey, Ranges] = {}
     special: set[StreamKey] = set()
     for q in requests:
@@ -123,6 +135,8 @@ def _plain(requests: Sequence[Request]) -> list[Request]:
         if (
             q.start is not None
             or q.lost
+            or q.once is not None
+            or any(e.own is not None and e.own.id is not None for e in q.entries)
             or r.intersect(before, q.ranges)
             or r.count(q.ranges) != len(q.entries)
         ):
@@ -208,8 +222,11 @@ async def _store_once(
         for request in await _too_many_gaps(tx, taken, (locked, streams), moment.gap_ranges_max):
             refused[id(request)] = "too_many_gaps"
         known = {stream: locked[stream_id].known for stream, stream_id in streams.items()}
+        for request in await _repeated(tx, taken):
+            refused[id(request)] = REPEATED
         admitted = [request for request in taken if id(request) not in refused]
         verdicts = await _judged(tx, admitted, known, streams)
+        voids = await _claimed(tx, admitted, verdicts) if not dead else {}
         verdict_of = {id(request): v for request, v in zip(admitted, verdicts, strict=True)}
         if not dead:
             for position, request in enumerate(taken):
@@ -218,18 +235,56 @@ async def _store_once(
                 if left_out:
                     rows.leave_out(position, left_out)
             await tx.insert(rows)
+            await tx.count(counted((q, v.left_out) for q, v in zip(admitted, verdicts, strict=True)))
         letters = _letters(admitted, verdicts, dead)
         await tx.dead_letter(letters, streams)
         changes = _changes(admitted, verdicts, (locked, streams), dead=bool(dead))
+        for stream, numbers in voids.items():
+            changes[streams[stream]] = replace(changes[streams[stream]], void=numbers)
         states, completed = await tx.add(changes, flying)
-    names = {stream_id: stream for stream, stream_id in streams.items()}
-    done.states = {names[stream_id]: state for stream_id, state in states.items()}
+        names = {stream_id: stream for stream, stream_id in streams.items()}
+        done.states = {names[stream_id]: state for stream_id, state in states.items()}
+        done.outcomes = _outcomes(requests, verdict_of, refused, done.states, now_ms=moment.now_ms)
+        for request, outcome in zip(requests, done.outcomes, strict=True):
+            if request.once is not None and not outcome.refused:
+                await tx.settle_once(request, outcome)
     done.completed = [(names[c.stream_id], c) for c in completed]
     done.dead_letters = len(letters)
     if not dead:
         done.fresh = [(request, v.left_out) for request, v in zip(admitted, verdicts, strict=True)]
-    done.outcomes = _outcomes(requests, verdict_of, refused, done.states)
     return done
+
+
+async def _repeated(tx: LedgerTransaction, requests: Sequence[Request]) -> list[Request]:
+    """Requests whose Idempotency-Key was used by another request that is committed, or stands earlier here."""
+    return [q for q in requests if q.once is not None and not await tx.claim_once(q)]
+
+
+async def _claimed(
+    tx: LedgerTransaction, requests: Sequence[Request], verdicts: Sequence[Verdict]
+) -> dict[StreamKey, Ranges]:
+    """Leave out entries whose id, given by a client, is stored already or stands earlier in the group. Returns the
+    numbers that got no row by that."""
+    first: dict[tuple[str, bytes], tuple[Verdict, int, StreamKey, Entry]] = {}
+    again: list[tuple[Verdict, int, StreamKey, Entry, StoredRow | None]] = []
+    for request, verdict in zip(requests, verdicts, strict=True):
+        for index, entry in enumerate(request.entries):
+            own = entry.own
+            if own is None or own.id is None or index in verdict.left_out:
+                continue
+            place = (verdict, index, request.stream, entry)
+            standing = first.setdefault((own.tenant_id, own.id), place)
+            if standing is not place:
+                e = standing[3]
+                again.append((*place, StoredRow(own.id, e.level, e.message, e.ts_ms)))
+    claims = [ClaimedId(tenant_id, own_id, place[3].ts_ms) for (tenant_id, own_id), place in first.items()]
+    if claims:
+        again += [(*first[name], row) for name, row in (await tx.claim_ids(claims)).items()]
+    voids: dict[StreamKey, Ranges] = {}
+    for verdict, index, stream, entry, row in again:
+        verdict.leave_out(index, duplicate=row is None or same(entry, row))
+        voids[stream] = r.union(voids.get(stream, EMPTY), ((entry.seq, entry.seq),))
+    return voids
 
 
 async def _judged(
@@ -257,7 +312,11 @@ async def _too_many_gaps(
     """Requests that would add a gap to a stream that has as many as it may; in arrival order."""
     locked, streams = ledger_rows
     refused: list[Request] = []
-    full = [stream for stream, stream_id in streams.items() if locked[stream_id].settled_ranges > most]
+    full = [
+        stream
+        for stream, stream_id in streams.items()
+        if locked[stream_id].settled_ranges > most and not stream.by_server
+    ]
     for stream in full:
         stream_id = streams[stream]
         taken: Ranges = EMPTY
@@ -325,6 +384,8 @@ def _outcomes(
     verdicts: Mapping[int, Verdict],
     refused: Mapping[int, str],
     states: Mapping[StreamKey, StreamState],
+    *,
+    now_ms: int,
 ) -> list[Outcome]:
     """Of requests committed together the first in arrival order carries what was newly put into replay."""
     outcomes: list[Outcome] = []
@@ -339,7 +400,7 @@ def _outcomes(
         outcomes.append(
             Outcome(
                 verdict.accepted, verdict.duplicates, len(verdict.conflicts), "", state.ack_till,
-                state.highest_seen, state.gaps.ranges, state.gaps.count, queued,
+                state.highest_seen, state.gaps.ranges, state.gaps.count, queued, now_ms,
             )
         )  # fmt: skip
     return outcomes

@@ -98,6 +98,18 @@ class Conflict(TraceHubError):
     code = "conflict"
 
 
+class InFlight(TraceHubError):
+    """The first request with this Idempotency-Key is still running"""
+
+    code = "in_flight"
+
+
+class IdempotencyMismatch(TraceHubError):
+    """The Idempotency-Key was used for another body"""
+
+    code = "idempotency_mismatch"
+
+
 class Overloaded(TraceHubError):
     """Too much is waiting; try again later"""
 
@@ -132,6 +144,18 @@ class InvalidTenantId(TraceHubError):
     """A tenant is a UUID, or a name of 1 to 64 characters out of A-Z a-z 0-9 . _ -"""
 
     code = "invalid_tenant_id"
+
+
+class InvalidTraceId(InvalidId):
+    """A trace id has at most 64 characters"""
+
+    code = "invalid_trace_id"
+
+
+class InvalidRequestId(InvalidId):
+    """A request id has at most 64 characters"""
+
+    code = "invalid_request_id"
 
 
 class NetworkDropped(TraceHubError):

@@ -18,6 +18,11 @@ def id_base(now_ms: int, random: bytes) -> bytes:
     return value.to_bytes(16, "big")
 
 
+def ms_of(base: bytes) -> int:
+    """The Unix milliseconds of an id that was made here."""
+    return int.from_bytes(base[:6], "big")
+
+
 def sortable_id(now_ms: int, random: bytes) -> str:
     """A time-sortable, unique text for batches and jobs: 12 hexadecimal digits of time, then the random ones."""
     return f"{now_ms:012x}{random.hex()}"

@@ -99,7 +99,7 @@ def _not_json(name: str) -> NoReturn:
 def _mend(value: Any, depth: int) -> Any:
     """Replace U+0000 and lone surrogates; refuse deep nesting and numbers beyond a double."""
     if isinstance(value, str):
-        return _mend_text(value)
+        return mend_text(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidJSON("a number is larger than a double can hold")
@@ -115,11 +115,12 @@ def _mend(value: Any, depth: int) -> Any:
             raise InvalidJSON(f"JSON may be nested {JSON_DEPTH_MAX} levels deep")
         if isinstance(value, list):
             return [_mend(item, depth + 1) for item in value]
-        return {_mend_text(key): _mend(item, depth + 1) for key, item in value.items()}
+        return {mend_text(key): _mend(item, depth + 1) for key, item in value.items()}
     return value
 
 
-def _mend_text(text: str) -> str:
+def mend_text(text: str) -> str:
+    """U+0000 and lone surrogates become U+FFFD."""
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
@@ -138,7 +139,7 @@ def read_entry(item: Any, path: str, now_ms: int) -> Entry:
         raise InvalidField(f"message is longer than {MESSAGE_BYTES_MAX} bytes", field=f"{path}.message")
     ts = item.get("ts")
     ts_ms = now_ms if ts is None else _time(ts, f"{path}.ts", now_ms)
-    texts = {}
+    texts: dict[str, Any] = {}
     for name, most in TEXT_CHARS_MAX.items():
         text = _string(item.get(name), f"{path}.{name}")
         if text is not None and len(text) > most:

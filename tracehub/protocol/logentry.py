@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from tracehub.protocol.limits import TEXT_CHARS_MAX
-from tracehub.protocol.messages import Entry, Request, entry_id
+from tracehub.protocol.messages import Entry, Own, Request, id_of
 from tracehub.protocol.severity import word_of
 from tracehub.protocol.times import iso, unix_ms
 
@@ -24,21 +24,21 @@ _OPTIONAL = (*TEXT_CHARS_MAX, "app_id")
 def log_entry(request: Request, index: int, created_ms: int) -> dict[str, Any]:
     """One entry of a request as viewers see it, with its place in the numbering."""
     entry: Entry = request.entries[index]
-    shown = {
-        "id": str(uuid.UUID(bytes=entry_id(request.id_base, index))),
-        "tenant_id": request.stream.tenant_id,
-        "service_name": request.service,
-        "service": request.service,
-        "epoch": request.stream.epoch,
-        "seq": entry.seq,
+    own = entry.own or Own(request.stream.tenant_id, request.service, request.batch_id)
+    shown: dict[str, Any] = {
+        "id": str(uuid.UUID(bytes=id_of(request, index))),
+        "tenant_id": own.tenant_id,
+        "service_name": own.service,
         "message": entry.message,
         "timestamp": iso(entry.ts_ms),
         "created_at": iso(created_ms),
         "door": request.door,
-        "batch_id": request.batch_id,
     }
+    if not request.stream.by_server:
+        shown |= {"service": own.service, "epoch": request.stream.epoch, "seq": entry.seq}
     _add_level(shown, entry.severity, entry.level)
     _add_present(shown, {name: getattr(entry, name) for name in _OPTIONAL})
+    _add_present(shown, {"batch_id": own.batch_id})
     _add_metadata(shown, entry.attrs)
     return shown
 

@@ -8,6 +8,7 @@ Limits: limits.py. Not here: the public wire (entries.py, the doors).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,8 +16,19 @@ import msgspec
 from tracehub.protocol.ranges import Ranges
 
 
+class Own(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What an entry has of its own where a door takes entries of many services in one request. `id`: 16 bytes
+    that the client chose, or None."""
+
+    tenant_id: str
+    service: str
+    batch_id: str | None = None
+    id: bytes | None = None
+
+
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A canonical entry, as far as it varies within a request. `attrs` is JSON text or None."""
+    """A canonical entry, as far as it varies within a request. `attrs` is JSON text or None; `own` is None where
+    tenant, service and batch are the request's."""
 
     seq: int
     ts_ms: int
@@ -36,6 +48,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     user_agent: str | None = None
     release: str | None = None
     app_id: str | None = None
+    own: Own | None = None
 
 
 class StreamKey(msgspec.Struct, array_like=True, frozen=True, gc=False, order=True):
@@ -44,6 +57,18 @@ class StreamKey(msgspec.Struct, array_like=True, frozen=True, gc=False, order=Tr
     tenant_id: str
     numbering: str
     epoch: int
+
+    @property
+    def by_server(self) -> bool:
+        """The server gives the numbers: a gap is a number that nobody got, and no producer can fill it."""
+        return self.numbering.startswith("@")
+
+
+class Once(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An Idempotency-Key: digests of where it counts (tenant, key, method, path) and of the body."""
+
+    scope: bytes
+    body: bytes
 
 
 class Request(msgspec.Struct, array_like=True, frozen=True):
@@ -59,6 +84,7 @@ class Request(msgspec.Struct, array_like=True, frozen=True):
     start: int | None = None
     lost: tuple[tuple[int, int, str], ...] = ()
     retried_dead_letter: bool = False
+    once: Once | None = None
 
 
 class Job(msgspec.Struct, array_like=True, frozen=True):
@@ -87,7 +113,8 @@ class Mark(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True):
-    """What became of one request. `refused` is an error code of ingest.md §2, or empty."""
+    """What became of one request. `refused` is an error code of ingest.md §2, or empty. `created_ms`: when its
+    rows were written; 0 where only the ledger was asked."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -98,6 +125,7 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True):
     missing: Ranges = ()
     missing_count: int = 0
     replay_queued: int = 0
+    created_ms: int = 0
 
 
 class Receipt(msgspec.Struct, array_like=True, frozen=True):
@@ -105,6 +133,14 @@ class Receipt(msgspec.Struct, array_like=True, frozen=True):
 
     job_id: str
     outcomes: list[Outcome]
+
+
+class Committed(msgspec.Struct, array_like=True, frozen=True):
+    """What a transaction stored, by reference: numbers of streams (ids), and whose entries they are."""
+
+    tenants: list[str]
+    stretches: list[tuple[int, Ranges]]
+    entries: int
 
 
 class LiveMessage(msgspec.Struct, frozen=True):
@@ -133,7 +169,28 @@ decode_live = _live_decoder.decode
 # The shown entries of a `stored` message are bytes within it: a backend without viewers never reads them.
 encode_shown = _encoder.encode
 decode_shown = msgspec.msgpack.Decoder(list[dict[str, Any]]).decode
+decode_committed = msgspec.msgpack.Decoder(Committed).decode
 decode_entry = _entry_decoder.decode
+
+
+def place(entries: Sequence[Entry], first: int, tenant_id: str, service: str | None = None) -> None:
+    """Give fresh entries of a door their numbers from `first` on, the tenant where they have none, and the service
+    where the key decides it. Only who made the entries may do this, before anybody else has seen them."""
+    give = msgspec.structs.force_setattr
+    for seq, entry in enumerate(entries, first):
+        give(entry, "seq", seq)
+        own = entry.own
+        assert own is not None
+        if not own.tenant_id:
+            give(own, "tenant_id", tenant_id)
+        if service is not None:
+            give(own, "service", service)
+
+
+def id_of(request: Request, index: int) -> bytes:
+    """The id of an entry: the client's, else the one that follows from its place."""
+    own = request.entries[index].own
+    return entry_id(request.id_base, index) if own is None or own.id is None else own.id
 
 
 def entry_id(id_base: bytes, index: int) -> bytes:

@@ -85,7 +85,7 @@ def _success(data: Any, status: int = 200) -> JSON:
 
 
 ROUTES = [
-    Route("/api/v1/keys", listed, methods=["GET"]),
-    Route("/api/v1/keys", create, methods=["POST"]),
-    Route("/api/v1/keys/{id}", revoke, methods=["DELETE"]),
+    Route("/keys", listed, methods=["GET"]),
+    Route("/keys", create, methods=["POST"]),
+    Route("/keys/{id}", revoke, methods=["DELETE"]),
 ]

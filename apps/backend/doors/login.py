@@ -107,8 +107,8 @@ def _page(onwards: str, told: str = "", status: int = 200) -> Response:
 
 def _own_path(text: str) -> str:
     """A path of ours, for a link could lead anywhere; else the first page."""
-    plain = text.startswith("/") and not text.startswith(("//", "/\\"))
-    return text if plain and text.isprintable() and "\\" not in text else "/"
+    is_path = text.startswith("/") and not text.startswith("//")
+    return text if is_path and text.isprintable() and "\\" not in text else "/"
 
 
 def _require_own_form(request: Request) -> None:

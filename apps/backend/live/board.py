@@ -118,12 +118,12 @@ class Board:
     def on_stored(self, data: dict[str, object]) -> None:
         """A `stored` message of the live bus."""
         second = self.second
-        streams = data["streams"]
-        assert isinstance(streams, list)
-        for stream in streams:
-            for tallies in self._touched(stream["tenant"], stream["service"]):
-                tallies.stored.add(second, stream["stored"])
-                tallies.errors.add(second, stream["errors"])
+        services = data["services"]
+        assert isinstance(services, list)
+        for tenant_id, service, count, errors in services:
+            for tallies in self._touched(tenant_id, service):
+                tallies.stored.add(second, count)
+                tallies.errors.add(second, errors)
 
     def on_left_out(self, tenant_id: str, service: str, entries: int) -> None:
         """So many were stored while somebody looked; of each that is shown `on_shown` says so."""

@@ -168,10 +168,9 @@ class Live:
             tenants = [s["tenant"] for s in data["streams"] if (s["service"], s["epoch"]) == place]
             if len(tenants) == 1:
                 await self._emit("replay:completed", completed, _of(tenants[0], completed["service"]))
+        for tenant_id, service, count, _ in data["services"]:
+            self._board.on_left_out(tenant_id, service, count)
         for stream in data["streams"]:
-            self._board.on_left_out(stream["tenant"], stream["service"], stream["stored"])
-            if stream["service"].startswith("@"):
-                continue  # the server's own numbering: nobody waits for its acknowledgement
             key = (stream["tenant"], stream["service"], stream["epoch"])
             self._late_acks[key] = {
                 name: stream[name] for name in ("service", "epoch", "ackTill", "missing", "missingCount")

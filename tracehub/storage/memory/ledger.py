@@ -15,18 +15,22 @@ from typing import Any
 from tracehub.protocol import ranges as r
 from tracehub.protocol.ack import StreamState, ack_till
 from tracehub.protocol.errors import BadData, LedgerDisagrees
-from tracehub.protocol.messages import Entry, Request, StreamKey, entry_id
+from tracehub.protocol.messages import Entry, Outcome, Request, StreamKey, id_of
 from tracehub.protocol.ranges import EMPTY, Ranges
 from tracehub.storage.memory.stream import Stream
 from tracehub.storage.ports import (
     Change,
+    ClaimedId,
     CompletedReplay,
     DeadLetter,
+    Hour,
     LedgerTransaction,
     Locked,
+    OnceSettled,
     ReplayTask,
     Rows,
     StoredRow,
+    counted,
     numbers_by_stream,
 )
 
@@ -47,15 +51,17 @@ class MemoryRow:
     batch_id: str
 
 
+def as_stored(row: MemoryRow) -> StoredRow:
+    """What a duplicate is compared with."""
+    return StoredRow(row.id, row.entry.level, row.entry.message, row.entry.ts_ms)
+
+
 class MemoryRows:
     """Rows of several requests (ports.Rows)."""
 
     def __init__(self, requests: Sequence[Request], streams: Mapping[StreamKey, int]) -> None:
         self.parts = [
-            [
-                MemoryRow(streams[q.stream], e, entry_id(q.id_base, i), q.batch_id)
-                for i, e in enumerate(q.entries)
-            ]
+            [MemoryRow(streams[q.stream], e, id_of(q, i), q.batch_id) for i, e in enumerate(q.entries)]
             for q in requests
         ]
 
@@ -87,6 +93,12 @@ class MemoryLedger:
         self.rows: dict[tuple[int, int], MemoryRow] = {}
         self.letters: dict[bytes, DeadLetter] = {}
         self.locks: dict[int, object] = {}
+        self.counts: dict[Hour, tuple[int, int]] = {}  # entries, bytes
+        self.entry_ids: set[tuple[str, bytes]] = set()
+        self.id_holders: dict[
+            tuple[str, bytes], object
+        ] = {}  # claimed by a transaction that is not committed
+        self.settled_once: dict[bytes, OnceSettled] = {}
         self.next_replay = 1
         self.version = 0  # grows with every change of rows or ledger
 
@@ -136,6 +148,7 @@ class MemoryLedger:
             }
             taken = [q for q in requests if streams[q.stream] in whole]
             await tx.insert(self.encode(taken, streams, now_ms))
+            await tx.count(counted((q, set()) for q in taken))
             changes = {stream_id: Change(fresh=numbers) for stream_id, numbers in whole.items()}
             states, _ = await tx.add(changes, in_flight)
         return {names[stream_id]: state for stream_id, state in states.items()}
@@ -161,7 +174,7 @@ class MemoryLedger:
         for number in r.numbers(numbers):
             row = self.rows.get((stream_id, number))
             if row is not None:
-                found[number] = StoredRow(row.id, row.entry.level, row.entry.message, row.entry.ts_ms)
+                found[number] = as_stored(row)
         return found
 
     async def epochs(self, tenant_id: str, numbering: str) -> list[int]:
@@ -198,6 +211,42 @@ class MemoryLedger:
         """See ports.Ledger."""
         await self.pause()
         return self.streams[stream_id].unresolved(ranges, in_flight)
+
+    async def ids_stored(self, claims: Sequence[ClaimedId]) -> set[tuple[str, bytes]]:
+        """See ports.Ledger."""
+        await self.pause()
+        return {(c.tenant_id, c.id) for c in claims} & self.entry_ids
+
+    async def once(self, scope: bytes) -> OnceSettled | None:
+        """See ports.Ledger."""
+        await self.pause()
+        return self.settled_once.get(scope)
+
+    async def fold_counts(self) -> int:
+        """See ports.Ledger."""
+        return 0
+
+    async def forget_once(self) -> None:
+        """See ports.Ledger."""
+
+    async def void_streams(self, in_flight: Mapping[int, Ranges]) -> dict[int, Ranges]:
+        """See ports.Ledger."""
+        await self.pause()
+        found = {
+            stream_id: stream.unstored(in_flight.get(stream_id, EMPTY))
+            for stream_id, stream in self.streams.items()
+            if stream.key.by_server
+        }
+        return {stream_id: numbers for stream_id, numbers in found.items() if numbers}
+
+    async def void(self, stream_id: int, numbers: Ranges) -> None:
+        """See ports.Ledger."""
+        while self.locks.get(stream_id) is not None:
+            await self.pause()
+        stream = self.streams[stream_id]
+        gone = stream.unresolved(numbers, EMPTY)
+        stream.received, stream.void = r.union(stream.received, gone), r.union(stream.void, gone)
+        self.version += 1
 
     async def streams_with_due_replays(self) -> list[StreamKey]:
         """See ports.Ledger."""
@@ -246,7 +295,7 @@ class MemoryLedger:
         return [
             {
                 "stream_id": stream_id, "service": s.key.numbering, "epoch": s.key.epoch,
-                "ack_till": ack_till(s.received, s.lost), "highest": s.highest, "expired": 0, "void": 0,
+                "ack_till": ack_till(s.received, s.lost), "highest": s.highest, "expired": 0, "void": r.count(s.void),
                 "duplicates": s.duplicates, "conflicts": s.conflicts,
             }
             for stream_id, s in self.streams.items()
@@ -271,6 +320,8 @@ class MemoryTransaction(LedgerTransaction):
         self._streams: dict[int, Stream] = {}
         self._rows: dict[tuple[int, int], MemoryRow] = {}
         self._letters: list[DeadLetter] = []
+        self._counts: list[tuple[Hour, tuple[int, int]]] = []
+        self._once: dict[bytes, OnceSettled] = {}
 
     async def __aenter__(self) -> LedgerTransaction:
         await self._ledger.pause()
@@ -285,11 +336,19 @@ class MemoryTransaction(LedgerTransaction):
                 self._ledger.streams.update(self._streams)
                 self._ledger.rows.update(self._rows)
                 self._ledger.version += 1
+                for hour, (entries, size) in self._counts:
+                    before = self._ledger.counts.get(hour, (0, 0))
+                    self._ledger.counts[hour] = (before[0] + entries, before[1] + size)
+                self._ledger.settled_once |= self._once
+                held = {name for name, holder in self._ledger.id_holders.items() if holder is self}
+                self._ledger.entry_ids |= held
                 for letter in self._letters:
                     self._ledger.letters.setdefault(letter.entry_id, letter)
         finally:
             for stream_id in [s for s, holder in self._ledger.locks.items() if holder is self]:
                 del self._ledger.locks[stream_id]
+            for name in [n for n, holder in self._ledger.id_holders.items() if holder is self]:
+                del self._ledger.id_holders[name]
         if kind is None:
             await self._ledger.pause()  # committed, but the answer may never arrive
 
@@ -303,7 +362,7 @@ class MemoryTransaction(LedgerTransaction):
             stream = self._ledger.streams[stream_id].copy()
             self._streams[stream_id] = stream
             numbers = incoming[stream_id]
-            known = r.intersect(stream.received, numbers)
+            known = r.intersect(r.subtract(stream.received, stream.void), numbers)
             if careful:
                 present = (n for n in r.numbers(numbers) if (stream_id, n) in self._ledger.rows)
                 known = r.union(known, r.of_numbers(present))
@@ -321,6 +380,41 @@ class MemoryTransaction(LedgerTransaction):
         await self._ledger.pause()
         return self._ledger.stored_now(stream_id, numbers)
 
+    async def claim_ids(self, claims: Sequence[ClaimedId]) -> Mapping[tuple[str, bytes], StoredRow | None]:
+        """See ports.LedgerTransaction."""
+        await self._ledger.pause()
+        taken: dict[tuple[str, bytes], StoredRow | None] = {}
+        for claim in claims:
+            name = (claim.tenant_id, claim.id)
+            while self._ledger.id_holders.get(name) not in (None, self):
+                await self._ledger.pause()
+            if name in self._ledger.entry_ids:
+                rows = (row for row in self._ledger.rows.values() if row.id == claim.id)
+                taken[name] = next((as_stored(row) for row in rows), None)
+            else:
+                self._ledger.id_holders[name] = self
+        return taken
+
+    async def claim_once(self, request: Request) -> bool:
+        """See ports.LedgerTransaction."""
+        assert request.once is not None
+        await self._ledger.pause()
+        name = ("once", request.once.scope)
+        while self._ledger.id_holders.get(name) not in (None, self):
+            await self._ledger.pause()
+        self._ledger.id_holders[name] = self
+        claim = OnceSettled(request.once.body, request.id_base, 0, 0, 0, 0)
+        standing = self._ledger.settled_once.get(request.once.scope) or self._once.setdefault(name[1], claim)
+        return standing.id_base == request.id_base
+
+    async def settle_once(self, request: Request, outcome: Outcome) -> None:
+        """See ports.LedgerTransaction."""
+        assert request.once is not None
+        self._once[request.once.scope] = OnceSettled(
+            request.once.body, request.id_base, outcome.accepted, outcome.duplicates, outcome.conflicts,
+            outcome.created_ms,
+        )  # fmt: skip
+
     async def insert(self, rows: Rows) -> None:
         """See ports.LedgerTransaction."""
         assert isinstance(rows, MemoryRows)
@@ -333,6 +427,10 @@ class MemoryTransaction(LedgerTransaction):
                 if place in self._ledger.rows or place in self._rows:
                     raise LedgerDisagrees
                 self._rows[place] = row
+
+    async def count(self, counts: Mapping[Hour, tuple[int, int]]) -> None:
+        """See ports.LedgerTransaction."""
+        self._counts += list(counts.items())
 
     async def add(
         self, changes: Mapping[int, Change], in_flight: Mapping[int, Ranges]

@@ -51,6 +51,7 @@ class Stream:
     key: StreamKey
     received: Ranges = EMPTY
     lost: Ranges = EMPTY
+    void: Ranges = EMPTY
     start: int | None = None
     duplicates: int = 0
     conflicts: int = 0
@@ -60,7 +61,7 @@ class Stream:
     def copy(self) -> Stream:
         """Independent of this one; the values inside are immutable."""
         return Stream(
-            self.key, self.received, self.lost, self.start, self.duplicates, self.conflicts,
+            self.key, self.received, self.lost, self.void, self.start, self.duplicates, self.conflicts,
             list(self.losses), dict(self.replays),
         )  # fmt: skip
 
@@ -70,7 +71,13 @@ class Stream:
         return max(r.highest(self.received), r.highest(self.lost))
 
     def missing(self, in_flight: Ranges) -> Ranges:
-        """Gaps, not counting what is in flight."""
+        """Gaps, not counting what is in flight; a numbering of the server has none."""
+        if self.key.by_server:
+            return EMPTY
+        return self.unstored(in_flight)
+
+    def unstored(self, in_flight: Ranges) -> Ranges:
+        """Numbers below the highest that are neither received, nor lost, nor in flight."""
         return missing(self.received, self.lost, in_flight, max(self.highest, r.highest(in_flight)))
 
     def would_be_whole(self, fresh: Ranges, in_flight: Ranges) -> bool:
@@ -114,6 +121,7 @@ class Stream:
         if change.dead:
             self.losses.append(Loss(change.dead, "dead_letter", "worker"))
         self.received = r.union(self.received, change.fresh)
+        self.void = r.union(r.subtract(self.void, change.fresh), change.void)
         self.lost = r.union(r.subtract(self.lost, change.fresh), change.dead)
         self.start = max((s for s in (self.start, change.start) if s is not None), default=None)
         self.duplicates += change.duplicates

@@ -9,6 +9,7 @@ Limits: epochs per service, services per tenant. Not here: what is a duplicate, 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -18,8 +19,11 @@ from tracehub.protocol.ack import Gaps, StreamState
 from tracehub.protocol.messages import Request, StreamKey
 from tracehub.protocol.ranges import EMPTY, Ranges, highest
 from tracehub.storage.ports import (
+    ROW_BYTES,
+    ClaimedId,
     CompletedReplay,
     LedgerTransaction,
+    OnceSettled,
     ReplayTask,
     Rows,
     StoredRow,
@@ -123,7 +127,7 @@ class PostgresLedger:
                 SQL.store_whole,
                 list(fresh), [to_text(numbers) for numbers in fresh.values()],
                 [to_text(numbers) for numbers in flying], [highest(numbers) for numbers in flying],
-                *columns(requests, streams, now_ms),
+                *columns(requests, streams, now_ms), ROW_BYTES,
             )  # fmt: skip
         return {
             names[row["stream_id"]]: StreamState(row["stream_id"], row["ack_till"], row["highest"], Gaps())
@@ -218,6 +222,48 @@ class PostgresLedger:
         with translated():
             async with self._pool.acquire() as connection:
                 return await stored_rows(connection, stream_id, numbers)
+
+    async def ids_stored(self, claims: Sequence[ClaimedId]) -> set[tuple[str, bytes]]:
+        """See ports.Ledger."""
+        with translated():
+            rows = await self._pool.fetch(
+                SQL.ids_stored, [c.tenant_id for c in claims], [uuid.UUID(bytes=c.id) for c in claims]
+            )
+        return {(str(row["tenant_id"]), row["id"].bytes) for row in rows}
+
+    async def once(self, scope: bytes) -> OnceSettled | None:
+        """See ports.Ledger."""
+        with translated():
+            row = await self._pool.fetchrow(SQL.find_once, scope)
+        if row is None:
+            return None
+        return OnceSettled(
+            row["body"], row["id_base"].bytes, row["accepted"], row["duplicates"], row["conflicts"],
+            row["created_ms"],
+        )  # fmt: skip
+
+    async def fold_counts(self) -> int:
+        """See ports.Ledger."""
+        async with self._changing() as connection:
+            return int(await connection.fetchval(SQL.fold_counts))
+
+    async def forget_once(self) -> None:
+        """See ports.Ledger."""
+        with translated():
+            await self._pool.execute(SQL.forget_once)
+
+    async def void_streams(self, in_flight: Mapping[int, Ranges]) -> dict[int, Ranges]:
+        """See ports.Ledger."""
+        with translated():
+            rows = await self._pool.fetch(
+                SQL.void_streams, list(in_flight), [to_text(numbers) for numbers in in_flight.values()]
+            )
+        return {row["stream_id"]: from_text(row["missing"]) for row in rows}
+
+    async def void(self, stream_id: int, numbers: Ranges) -> None:
+        """See ports.Ledger."""
+        async with self._changing() as connection:
+            await connection.execute(SQL.void_numbers, stream_id, to_text(numbers))
 
     async def streams_with_due_replays(self) -> list[StreamKey]:
         """See ports.Ledger."""

@@ -23,8 +23,9 @@ select (select count(*) from ack_state where tenant_id = $1 and numbering = $2) 
 
 -- name: lock_streams
 -- Lock ledger rows in ascending order and subtract: what of the incoming is received, lost, and which gaps it makes.
+-- A void number that comes after all is new.
 select a.stream_id,
-       nullif(a.received * i.numbers, '{}')::text as known,
+       nullif((a.received - a.void) * i.numbers, '{}')::text as known,
        nullif(a.lost * i.numbers, '{}')::text as found,
        ranges_in(a.received + a.lost + i.numbers) as settled_ranges
 from ack_state a
@@ -50,21 +51,78 @@ select seq from logs where stream_id = $1 and seq = any($2::bigint[]);
 -- Add what was stored to the ledger rows and tell how far each stream is now.
 update ack_state a set
     received   = a.received + c.fresh,
+    void       = (a.void - c.fresh) + c.void,
     lost       = (a.lost - c.fresh) + c.dead,
     start_seq  = greatest(a.start_seq, c.start),
     duplicates = a.duplicates + c.duplicates,
     conflicts  = a.conflicts + c.conflicts,
     updated_at = clock_timestamp()
 from unnest($1::bigint[], $2::text[]::int8multirange[], $3::text[]::int8multirange[], $4::bigint[],
-            $5::bigint[], $6::bigint[], $7::text[]::int8multirange[], $8::bigint[])
-     as c(stream_id, fresh, dead, start, duplicates, conflicts, in_flight, highest_in_flight)
+            $5::bigint[], $6::bigint[], $7::text[]::int8multirange[], $8::bigint[],
+            $9::text[]::int8multirange[])
+     as c(stream_id, fresh, dead, start, duplicates, conflicts, in_flight, highest_in_flight, void)
 where a.stream_id = c.stream_id
 returning a.stream_id,
           ack_till(a.received, a.lost) as ack_till,
           greatest(upper(a.received + a.lost) - 1, c.highest_in_flight, 0) as highest,
           a.start_seq, a.open_replays,
+          a.numbering like '@%' or
           isempty(missing_ranges(a.received, a.lost, c.in_flight,
                                  greatest(upper(a.received + a.lost) - 1, c.highest_in_flight, 0))) as whole;
+
+-- name: claim_ids
+-- Write down ids that clients gave; tell which were there before, and at what time their rows stand.
+insert into entry_ids as e (tenant_id, id, ts)
+select tenant_id, id, 'epoch'::timestamptz + ts_ms * interval '1 millisecond'
+from unnest($1::text[]::uuid[], $2::uuid[], $3::bigint[]) as c(tenant_id, id, ts_ms)
+order by tenant_id, id
+on conflict (tenant_id, id) do update set ts = e.ts
+returning e.tenant_id, e.id, e.ts, xmax <> 0 as taken;
+
+-- name: ids_stored
+-- Which of these ids are written down.
+select e.tenant_id, e.id from entry_ids e
+join unnest($1::text[]::uuid[], $2::uuid[]) as c(tenant_id, id) using (tenant_id, id);
+
+-- name: rows_of_ids
+-- Rows by tenant, id and time.
+select l.tenant_id, l.id, l.level, l.message, l.ts
+from unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) as c(tenant_id, id, ts)
+join logs l on (l.tenant_id, l.ts, l.id) = (c.tenant_id, c.ts, c.id);
+
+-- name: claim_once
+-- The first request of an Idempotency-Key writes itself down; another one is told who was first.
+insert into idempotency as i (scope, body, id_base) values ($1, $2, $3)
+on conflict (scope) do update set scope = i.scope
+returning i.id_base;
+
+-- name: settle_once
+-- What became of the request of an Idempotency-Key.
+update idempotency set accepted = $2, duplicates = $3, conflicts = $4, created_ms = $5 where scope = $1;
+
+-- name: find_once
+-- The request of an Idempotency-Key, as far as it is committed.
+select body, id_base, accepted, duplicates, conflicts, created_ms from idempotency where scope = $1;
+
+-- name: forget_once
+-- Keys are kept for 24 h.
+delete from idempotency where at < now() - interval '24 hours';
+
+-- name: void_streams
+-- Numberings of the server that have numbers nobody stored, as far as they are not in flight.
+select stream_id, missing_ranges(received, lost, c.in_flight, upper(received + lost) - 1)::text as missing
+from ack_state a
+left join unnest($1::bigint[], $2::text[]::int8multirange[]) as f(stream_id, numbers) using (stream_id),
+     lateral (select coalesce(f.numbers, '{}') as in_flight) as c
+where a.numbering like '@%'
+  and not isempty(missing_ranges(received, lost, c.in_flight, upper(received + lost) - 1))
+limit 1000;
+
+-- name: void_numbers
+-- Close numbers that nobody got: neither lost nor missing.
+update ack_state set received = received + n.numbers, void = void + n.numbers
+from (select $2::text::int8multirange - received - lost as numbers from ack_state where stream_id = $1 for update) as n
+where stream_id = $1;
 
 -- name: store_whole
 -- A small store in one statement: streams of which every incoming number is new, and which are whole with them.
@@ -76,8 +134,9 @@ locked as materialized (
     select a.stream_id, c.fresh, c.in_flight, c.highest_in_flight
     from ack_state a join incoming c using (stream_id)
     where a.open_replays = 0 and not a.received && c.fresh and not a.lost && c.fresh
-      and isempty(missing_ranges(a.received + c.fresh, a.lost, c.in_flight,
-                                 greatest(upper(a.received + a.lost + c.fresh) - 1, c.highest_in_flight)))
+      and (a.numbering like '@%' or
+           isempty(missing_ranges(a.received + c.fresh, a.lost, c.in_flight,
+                                  greatest(upper(a.received + a.lost + c.fresh) - 1, c.highest_in_flight))))
     order by a.stream_id
     for update of a),
 added as (
@@ -100,8 +159,28 @@ stored as (
          as r(stream_id, created_ms, tenant_id, door, service, batch_id, seq, ts_ms, id, severity, level, message,
               trace_id, request_id, span_id, user_id, category, source, host, environment, user_agent, release,
               app_id, attrs)
-    join added using (stream_id))
+    join added using (stream_id)
+    returning tenant_id, ts, service, severity, octet_length(message) + coalesce(octet_length(attrs::text), 0) as bytes),
+counted as (
+    insert into log_count_changes
+    select tenant_id, date_trunc('hour', ts, 'UTC'), service, severity, count(*), sum(bytes) + count(*) * $29::bigint
+    from stored group by 1, 2, 3, 4)
 select stream_id, ack_till, highest from added;
+
+-- name: count_stored
+-- What a transaction stored, by hour.
+insert into log_count_changes
+select * from unnest($1::text[]::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::bigint[], $6::bigint[]);
+
+-- name: fold_counts
+-- Changes of counts become counts; how many there were.
+with gone as (delete from log_count_changes returning *),
+folded as (
+    insert into log_counts as c
+    select tenant_id, hour, service, severity, sum(entries), sum(bytes) from gone group by 1, 2, 3, 4 order by 1, 2, 3, 4
+    on conflict (tenant_id, hour, service, severity)
+    do update set entries = c.entries + excluded.entries, bytes = c.bytes + excluded.bytes)
+select count(*) from gone;
 
 -- name: missing
 -- The gaps of a stream: the first of them, and how many numbers they hold in all.
@@ -365,13 +444,13 @@ update ack_state set duplicates = 0, conflicts = 0 where duplicates > 0 or confl
 delete from replay_requests where status in ('completed', 'lost');
 
 -- name: proof
--- Every stream of the ledger as the proof needs it; for one service or all.
+-- Every stream of the ledger as the proof needs it; for one service or all. The server's own only by name.
 select a.stream_id, a.numbering as service, a.epoch, ack_till(a.received, a.lost) as ack_till,
        greatest(upper(a.received + a.lost) - 1, 0) as highest,
        numbers_in(a.received) as received, numbers_in(a.lost) as lost, numbers_in(a.expired) as expired,
        numbers_in(a.void) as void, a.duplicates, a.conflicts, a.start_seq
 from ack_state a
-where a.tenant_id = $1 and ($2::text is null or a.numbering = $2)
+where a.tenant_id = $1 and (a.numbering = $2 or $2::text is null and a.numbering not like '@%')
 order by a.numbering, a.epoch;
 
 -- name: tenants
@@ -412,14 +491,15 @@ select coalesce(a.stream_id, p.stream_id) as stream_id, a.numbering as service, 
        coalesce(p.rows, 0) as rows,
        coalesce(p.rows, 0) - numbers_in(coalesce(p.numbers, '{}')) as copies,
        numbers_in(coalesce(p.numbers, '{}') - coalesce(a.received, '{}')) as rows_unknown_to_ledger,
-       numbers_in(coalesce(a.received, '{}') - coalesce(p.numbers, '{}') - coalesce(a.expired, '{}')) as received_without_row,
+       numbers_in(coalesce(a.received, '{}') - coalesce(p.numbers, '{}') - coalesce(a.expired, '{}')
+                  - coalesce(a.void, '{}')) as received_without_row,
        numbers_in(coalesce(a.received, '{}') * coalesce(a.lost, '{}')) as received_and_lost,
        numbers_in(coalesce(a.lost, '{}') - coalesce(l.numbers, '{}')) as lost_without_signature
 from ack_state a
 full join present p using (stream_id)
 left join (select stream_id, range_agg(int8range(from_seq, to_seq, '[]')) as numbers
            from losses where found_at is null group by stream_id) as l on l.stream_id = a.stream_id
-where coalesce(p.numbers, '{}') + coalesce(a.expired, '{}') <> coalesce(a.received, '{}')
+where coalesce(p.numbers, '{}') + coalesce(a.expired, '{}') + coalesce(a.void, '{}') <> coalesce(a.received, '{}')
    or coalesce(p.rows, 0) <> numbers_in(coalesce(p.numbers, '{}'))
    or not isempty(coalesce(a.received, '{}') * coalesce(a.lost, '{}'))
    or not isempty(coalesce(a.lost, '{}') - coalesce(l.numbers, '{}'))
@@ -436,14 +516,14 @@ lock table ack_state in exclusive mode;
 -- name: verify_repair
 -- Rebuild the ledger from the rows: what has a row is received, what is received is not lost.
 update ack_state a set
-    received = coalesce(p.numbers, '{}') + a.expired,
+    received = coalesce(p.numbers, '{}') + a.expired + a.void,
     lost = a.lost - coalesce(p.numbers, '{}'),
     updated_at = clock_timestamp()
 from ack_state b
 left join (select stream_id, range_agg(int8range(first, last, '[]')) as numbers
            from verify_islands group by stream_id) as p on p.stream_id = b.stream_id
 where a.stream_id = b.stream_id
-  and (a.received is distinct from coalesce(p.numbers, '{}') + a.expired
+  and (a.received is distinct from coalesce(p.numbers, '{}') + a.expired + a.void
        or not isempty(a.lost * coalesce(p.numbers, '{}')));
 
 -- ---------------------------------------------------------------------------------------------------------
@@ -454,6 +534,14 @@ where a.stream_id = b.stream_id
 select tenant_id, door, service, level, severity, message, ts, created_at, id, trace_id, span_id, request_id, user_id,
        category, batch_id, app_id, environment, release, host, source, user_agent, attrs
 from logs
+
+-- name: stretch
+-- A tenant's rows of ranges of a stream, in their order.
+select tenant_id, door, service, level, severity, message, ts, created_at, id, trace_id, span_id, request_id, user_id,
+       category, batch_id, app_id, environment, release, host, source, user_agent, attrs
+from unnest($2::bigint[], $3::bigint[]) as n(first, last)
+join logs on stream_id = $1 and seq between n.first and n.last
+where tenant_id = $4::text::uuid order by seq
 
 -- name: count_logs
 -- How many match, as far as it is worth counting: the conditions, the most.
@@ -507,3 +595,78 @@ insert into logins (digest, key_digest, expires_at) values ($1, $2, $3);
 -- name: delete_login
 -- Somebody logs out.
 delete from logins where digest = $1;
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Counting logs (counting.py puts the pieces together).
+
+-- name: counts_of_rows
+-- Entries counted row by row; grp is what they are grouped by.
+select date_trunc('{interval}', ts, 'UTC') as moment, severity, {group} as grp, count(*) as entries
+from logs where {where} group by 1, 2, 3
+
+-- name: counts_of_hours
+-- Entries as they were counted when they were stored.
+select hour as moment, severity, service as grp, entries from log_counts where {where}
+union all
+select hour as moment, severity, service as grp, entries from log_count_changes where {where}
+
+-- name: aggregate_counts
+-- By bucket, severity and group; what is not among the largest groups is one group.
+with counted as (
+    select {bucket} as bucket, severity, {group} as grp, sum(entries)::bigint as entries
+    from ({source}) as s group by 1, 2, 3),
+largest as (select grp from counted group by grp order by sum(entries) desc, grp limit {groups})
+select bucket, severity, l.other, case when not l.other then c.grp end as grp, sum(entries)::bigint as entries
+from counted c, lateral (select not exists (select from largest where largest.grp is not distinct from c.grp)) as l(other)
+group by 1, 2, 3, 4 having sum(entries) > 0 order by 1, 3, 4, 2
+
+-- name: count_by_service
+-- By service and severity.
+select grp as service, severity, sum(entries)::bigint as entries from ({source}) as s
+group by 1, 2 having sum(entries) > 0
+
+-- name: count_total
+-- All of it.
+select sum(entries)::bigint as entries from ({source}) as s
+
+-- name: service_names
+-- Whose entries a tenant has.
+select service from (
+    select service, entries from log_counts where ($1::text is null or tenant_id = $1::text::uuid)
+    union all select service, entries from log_count_changes
+    where ($1::text is null or tenant_id = $1::text::uuid)) as s
+where $2::text is null or service = $2 group by 1 having sum(entries) > 0 order by service collate "C"
+
+-- name: storage_share
+-- What a tenant and what all have in bytes, and what the partitions take with their indexes.
+select coalesce(sum(bytes) filter (where $1::text is null or tenant_id = $1::text::uuid), 0)::bigint as own_bytes,
+       coalesce(sum(bytes), 0)::bigint as all_bytes,
+       coalesce(sum(entries) filter (where $1::text is null or tenant_id = $1::text::uuid), 0)::bigint as entries,
+       (select coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
+        from pg_inherits where inhparent = 'logs'::regclass) as size
+from (select tenant_id, entries, bytes from log_counts
+      union all select tenant_id, entries, bytes from log_count_changes) as c
+
+-- name: holes
+-- Missing and lost ranges of a tenant's services with the times of the entries beside them; what is over $6 ranges of a
+-- stream and kind is one row without times.
+with flying as (
+    select service, epoch, numbers::int8multirange as numbers
+    from unnest($3::text[], $4::bigint[], $5::text[]) as f(service, epoch, numbers)),
+streams as (
+    select a.stream_id, a.numbering as service, a.lost,
+           missing_ranges(a.received, a.lost, coalesce(f.numbers, '{}'),
+                          greatest(upper(a.received + a.lost) - 1, upper(f.numbers) - 1, 0)) as missing
+    from ack_state a left join flying f on (f.service, f.epoch) = (a.numbering, a.epoch)
+    where a.tenant_id = $1::text::uuid and a.numbering not like '@%' and ($2::text[] is null or a.numbering = any($2))
+      and (ranges_in(a.received) > 1 or lower(a.received) > 1 or not isempty(a.lost) or f.numbers is not null)),
+ranges as (
+    select s.stream_id, s.service, k.lost, u.r, row_number() over (partition by s.stream_id, k.lost order by u.r) as place
+    from streams s, lateral (values (false, s.missing), (true, s.lost)) as k(lost, numbers), unnest(k.numbers) as u(r))
+select service, lost, upper(r) - lower(r) as count,
+       (select l.ts from logs l where l.stream_id = n.stream_id and l.seq = lower(r) - 1) as after,
+       (select l.ts from logs l where l.stream_id = n.stream_id and l.seq = upper(r)) as before
+from ranges n where place <= $6::bigint
+union all
+select service, lost, sum(upper(r) - lower(r))::bigint, null, null from ranges where place > $6::bigint
+group by stream_id, service, lost

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import lru_cache
 from struct import Struct
 
-from tracehub.protocol.messages import Request, StreamKey, entry_id
+from tracehub.protocol.messages import Own, Request, StreamKey, id_of
 
 # Constant within a request first: they become one piece of bytes.
 COLUMNS = (
@@ -56,31 +56,45 @@ class _Texts(dict[str | None, bytes]):
         return encoded
 
 
+class _Prefixes(dict[tuple[str, str, str | None], bytes]):
+    """What the rows of a tenant, service and batch begin with."""
+
+    def __init__(self, door: str, stream_id: int, created_ms: int) -> None:
+        super().__init__()
+        self._door = text(door)
+        self._numbers = (len(COLUMNS), 8, stream_id, 8, (created_ms - POSTGRES_EPOCH_MS) * 1000, 16)
+
+    def __missing__(self, key: tuple[str, str, str | None]) -> bytes:
+        tenant_id, service, batch_id = key
+        batch = NULL if batch_id is None else text(batch_id)
+        made = _head(*self._numbers, _tenant(tenant_id)) + self._door + text(service) + batch
+        self[key] = made
+        return made
+
+
 def encode_request(request: Request, stream_id: int, created_ms: int) -> list[bytes]:
     """The rows of one request, in its order."""
-    prefix = b"".join(
-        (
-            _head(
-                len(COLUMNS), 8, stream_id, 8, (created_ms - POSTGRES_EPOCH_MS) * 1000,
-                16, _tenant(request.stream.tenant_id),
-            ),
-            text(request.door),
-            text(request.service),
-            text(request.batch_id),
-        )
-    )  # fmt: skip
+    prefixes = _Prefixes(request.door, stream_id, created_ms)
+    common = prefixes[request.stream.tenant_id, request.service, request.batch_id]
     high, low = _halves(request.id_base)  # the low half begins with room for the place in the batch
     texts = _Texts()
     join, length, fixed = b"".join, _length, _fixed
     rows: list[bytes] = []
     for e in request.entries:
         message = e.message.encode()
-        attrs = e.attrs
+        attrs, own = e.attrs, e.own
+        if own is None:
+            prefix, first, second = common, high, low
+        else:
+            prefix = prefixes[own.tenant_id, own.service, own.batch_id]
+            first, second = (high, low) if own.id is None else _halves(own.id)
         rows.append(
             join(
                 (
                     prefix,
-                    fixed(8, e.seq, 8, (e.ts_ms - POSTGRES_EPOCH_MS) * 1000, 16, high, low, 2, e.severity),
+                    fixed(
+                        8, e.seq, 8, (e.ts_ms - POSTGRES_EPOCH_MS) * 1000, 16, first, second, 2, e.severity
+                    ),
                     texts[e.level],
                     length(len(message)),
                     message,
@@ -110,13 +124,15 @@ def columns(
     few of them."""
     rows = [
         (
-            streams[q.stream], created_ms, q.stream.tenant_id, q.door, q.service, q.batch_id,
-            e.seq, e.ts_ms, entry_id(q.id_base, index).hex(), e.severity,
+            streams[q.stream], created_ms, own.tenant_id, q.door, own.service, own.batch_id,
+            e.seq, e.ts_ms, id_of(q, index).hex(), e.severity,
             e.level, e.message, e.trace_id, e.request_id, e.span_id, e.user_id, e.category, e.source, e.host,
             e.environment, e.user_agent, e.release, e.app_id, e.attrs and e.attrs.decode(),
         )
         for q in requests
+        for common in (Own(q.stream.tenant_id, q.service, q.batch_id),)
         for index, e in enumerate(q.entries)
+        for own in (e.own or common,)
     ]  # fmt: skip
     return [list(column) for column in zip(*rows, strict=True)]
 

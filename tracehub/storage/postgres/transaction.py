@@ -9,10 +9,19 @@ from typing import Any, TypeAlias
 from tracehub.protocol import ranges as r
 from tracehub.protocol.ack import Gaps, StreamState
 from tracehub.protocol.errors import Transient
-from tracehub.protocol.messages import StreamKey, encode
+from tracehub.protocol.messages import Outcome, Request, StreamKey, encode
 from tracehub.protocol.ranges import EMPTY, Ranges
-from tracehub.protocol.times import unix_ms
-from tracehub.storage.ports import Change, CompletedReplay, DeadLetter, Locked, Rows, StoredRow
+from tracehub.protocol.times import HOUR_MS, moment_of, unix_ms
+from tracehub.storage.ports import (
+    Change,
+    ClaimedId,
+    CompletedReplay,
+    DeadLetter,
+    Hour,
+    Locked,
+    Rows,
+    StoredRow,
+)
 from tracehub.storage.postgres.multirange import from_text, to_text
 from tracehub.storage.postgres.queries import SQL
 from tracehub.storage.postgres.rows import COLUMNS, EncodedRows
@@ -56,12 +65,56 @@ class PostgresTransaction:
         """See ports.LedgerTransaction."""
         return await stored_rows(self._connection, stream_id, numbers)
 
+    async def claim_ids(self, claims: Sequence[ClaimedId]) -> Mapping[tuple[str, bytes], StoredRow | None]:
+        """See ports.LedgerTransaction."""
+        rows = await self._connection.fetch(
+            SQL.claim_ids,
+            [c.tenant_id for c in claims],
+            [uuid.UUID(bytes=c.id) for c in claims],
+            [c.ts_ms for c in claims],
+        )
+        taken = [row for row in rows if row["taken"]]
+        if not taken:
+            return {}
+        found: dict[tuple[str, bytes], StoredRow | None] = {_name(row): None for row in taken}
+        columns = [[row[name] for row in taken] for name in ("tenant_id", "id", "ts")]
+        for row in await self._connection.fetch(SQL.rows_of_ids, *columns):
+            found[_name(row)] = _stored_row(row)
+        return found
+
+    async def claim_once(self, request: Request) -> bool:
+        """See ports.LedgerTransaction."""
+        assert request.once is not None
+        first = await self._connection.fetchval(
+            SQL.claim_once, request.once.scope, request.once.body, uuid.UUID(bytes=request.id_base)
+        )
+        return bool(first.bytes == request.id_base)
+
+    async def settle_once(self, request: Request, outcome: Outcome) -> None:
+        """See ports.LedgerTransaction."""
+        assert request.once is not None
+        counts = (outcome.accepted, outcome.duplicates, outcome.conflicts, outcome.created_ms)
+        await self._connection.execute(SQL.settle_once, request.once.scope, *counts)
+
     async def insert(self, rows: Rows) -> None:
         """See ports.LedgerTransaction."""
         assert isinstance(rows, EncodedRows)
         if len(rows):
             await self._connection.copy_to_table(
                 "logs", source=rows.chunks(), columns=COLUMNS, format="binary"
+            )
+
+    async def count(self, counts: Mapping[Hour, tuple[int, int]]) -> None:
+        """See ports.LedgerTransaction."""
+        if counts:
+            await self._connection.execute(
+                SQL.count_stored,
+                [h.tenant_id for h in counts],
+                [moment_of(h.hour * HOUR_MS) for h in counts],
+                [h.service for h in counts],
+                [h.severity for h in counts],
+                [entries for entries, _ in counts.values()],
+                [size for _, size in counts.values()],
             )
 
     async def add(
@@ -80,6 +133,7 @@ class PostgresTransaction:
             [c.conflicts for c in changes.values()],
             [to_text(numbers) for numbers in flying.values()],
             [r.highest(numbers) for numbers in flying.values()],
+            [to_text(c.void) for c in changes.values()],
         )
         states: dict[int, StreamState] = {}
         completed: list[CompletedReplay] = []
@@ -155,10 +209,15 @@ async def lose(
 async def stored_rows(connection: Connection, stream_id: int, numbers: Ranges) -> dict[int, StoredRow]:
     """What duplicates are compared with."""
     rows = await connection.fetch(SQL.stored_rows, stream_id, list(r.numbers(numbers)))
-    return {
-        row["seq"]: StoredRow(row["id"].bytes, row["level"], row["message"], unix_ms(row["ts"]))
-        for row in rows
-    }
+    return {row["seq"]: _stored_row(row) for row in rows}
+
+
+def _stored_row(row: Mapping[str, Any]) -> StoredRow:
+    return StoredRow(row["id"].bytes, row["level"], row["message"], unix_ms(row["ts"]))
+
+
+def _name(row: Mapping[str, Any]) -> tuple[str, bytes]:
+    return str(row["tenant_id"]), row["id"].bytes
 
 
 async def complete(connection: Connection, stream_id: int) -> list[CompletedReplay]:

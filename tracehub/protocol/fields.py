@@ -1,0 +1,115 @@
+"""Reading the fields of a JSON document: what every door beside `/ingest` checks by.
+
+Guarantee: text that comes out has neither U+0000 nor lone surrogates; attrs are JSON that Postgres takes. Errors
+name the first bad field. Limits: limits.py; depth and numbers as lenient.py has them.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any, Final
+
+import msgspec
+
+from tracehub.protocol.errors import InvalidField, InvalidId
+from tracehub.protocol.lenient import load_json
+from tracehub.protocol.limits import ATTRS_BYTES_MAX, JSON_DEPTH_MAX, TS_FUTURE_MS, TS_MIN_MS
+from tracehub.protocol.times import parse_time
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_ODD: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|\d{19}|[eE]\+?\d{3}")
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKET: Final = re.compile(rb"[\[{\]}]")
+_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}").fullmatch
+_ULID: Final = re.compile(r"[0-7OoIiLl][0-9A-HJKMNP-TV-Za-hjkmnp-tv-zOoIiLl]{25}").fullmatch
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_MISREAD: Final = str.maketrans("OIL", "011")
+
+
+def read_json(body: bytes) -> Any:
+    """Any JSON, at most JSON_DEPTH_MAX levels deep. Raises InvalidJSON."""
+    if _ODD.search(body) or _depth(body) > JSON_DEPTH_MAX:
+        return load_json(body)  # mends text, and says what is wrong
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return load_json(body)
+
+
+def _depth(body: bytes) -> int:
+    """How deep brackets are nested outside of strings; a guess from above where they are few."""
+    most = body.count(b"{") + body.count(b"[")
+    if most <= JSON_DEPTH_MAX:
+        return most
+    depth = most = 0
+    for sign in _BRACKET.findall(_STRING.sub(b"", body)):
+        depth += 1 if sign in b"[{" else -1
+        most = max(most, depth)
+    return most
+
+
+def text(value: Any, field: str, most: int) -> str | None:
+    """A string of at most `most` characters; null and "" are None."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise InvalidField("must be a string", field=field)
+    if len(value) > most:
+        raise InvalidField(f"is longer than {most} characters", field=field)
+    return value
+
+
+def time_ms(value: Any, field: str, now_ms: int) -> int:
+    """A time from 2000-01-01 to a day from now, in Unix milliseconds."""
+    if not isinstance(value, str):
+        raise InvalidField("must be an RFC 3339 time", field=field)
+    try:
+        ms = parse_time(value)
+    except ValueError:
+        raise InvalidField("is not a readable RFC 3339 time", field=field) from None
+    if not in_time(ms, now_ms):
+        raise InvalidField("must lie between 2000-01-01 and 24 hours from now", field=field)
+    return ms
+
+
+def in_time(ms: int, now_ms: int) -> bool:
+    """Whether an entry may have this time."""
+    return TS_MIN_MS <= ms <= now_ms + TS_FUTURE_MS
+
+
+def encode_attrs(value: Any, field: str) -> bytes:
+    """attrs as JSON text: an object as it is, anything else as `{"_value": …}`, which every door unwraps."""
+    encoded = _encode(value if isinstance(value, dict) else {"_value": value})
+    if len(encoded) > ATTRS_BYTES_MAX:
+        raise InvalidField(f"is larger than {ATTRS_BYTES_MAX} bytes", field=field)
+    return encoded
+
+
+def add_unknown(attrs: Any, unknown: dict[str, Any]) -> Any:
+    """Keys that no field has are kept in attrs, when that is absent or an object without the key."""
+    if not unknown:
+        return attrs
+    if attrs is None:
+        return unknown
+    return {**unknown, **attrs} if isinstance(attrs, dict) else attrs
+
+
+def read_id(value: str) -> uuid.UUID:
+    """A UUID or a ULID, as people write them. Raises InvalidId."""
+    if _UUID(value):
+        return uuid.UUID(value)
+    plain = value.replace("-", "")
+    if not _ULID(plain):
+        raise InvalidId
+    number = 0
+    for letter in plain.upper().translate(_MISREAD):
+        number = number << 5 | _CROCKFORD.index(letter)
+    return uuid.UUID(int=number)
+
+
+def ulid(entry_id: bytes) -> str:
+    """16 bytes as a ULID: 26 letters, upper case."""
+    number = int.from_bytes(entry_id, "big")
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
