@@ -197,6 +197,13 @@ async def test_a_key_over_its_rate_is_told_when_to_come_again(closed: Deployment
         assert 3 <= int(refused.headers["retry-after"]) <= 5
         async with speaking(closed, READ) as reader:
             assert (await reader.get("/ack/slow")).json()["highestSeen"] == 10
+    other = (await made_key(closed, "write", rate=2))["key"]
+    async with speaking(closed, other) as client:
+        ten = {"entries": [{"service_name": "slow-too", "message": "m"}] * 10}
+        assert (await client.post("/api/v1/logs/batch", json=ten)).status_code == 201
+        again = await client.post("/api/v1/logs/batch", json=ten)
+        assert (again.status_code, again.json()["error"]["code"]) == (429, "overloaded")
+        assert again.headers["retry-after"].isdigit()
 
 
 async def test_keys_are_shown_once_and_ended(closed: Deployment) -> None:
