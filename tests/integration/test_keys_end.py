@@ -286,8 +286,9 @@ async def test_logging_in_leads_to_our_own_pages_only(closed: Deployment, onward
     async with speaking(closed) as client:
         answer = await client.post("/login", data={"key": READ, "next": onwards})
         assert answer.headers["location"] == "/"
-        form = await client.get("/login", params={"next": '"><script>'})
+        form = await client.get("/login", params={"next": '/"><script>'})
         assert "<script>" not in form.text
+        assert "&lt;script&gt;" in form.text
 
 
 async def test_changes_with_the_cookie_need_our_header(closed: Deployment) -> None:
