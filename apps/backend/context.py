@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from apps.backend.access import INGEST, Access
 from apps.backend.body import require_json
@@ -66,13 +66,13 @@ BIGINT_MAX = 2**63 - 1
 NOBODYS = ""  # no service has this name
 
 
-def context(request: Request) -> Context:
+def context(request: HTTPConnection) -> Context:
     """The context of this process."""
     found: Context = request.app.state.context
     return found
 
 
-def require(request: Request, *scopes: str, door: Door = INGEST) -> Caller:
+def require(request: HTTPConnection, *scopes: str, door: Door = INGEST) -> Caller:
     """Who asks, when one of these scopes is theirs; see Access.require for what it raises."""
     return context(request).access.require(request, *scopes, door=door)
 
