@@ -28,6 +28,7 @@ app = typer.Typer(
     "Begin with **tracehub up**: it runs everything in this terminal, with nothing to install.",
 )
 replay_app = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
+keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 letters_app = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
 RUN, OPERATE = "Run", "Look and repair"
 
@@ -248,6 +249,54 @@ def letters_delete(letter_id: Annotated[str, typer.Argument(metavar="ID")], url:
     _asking(url, lambda client: delete_dead_letter(client, letter_id))
 
 
+@keys_app.callback()
+def keys() -> None:
+    """Keys: who may write, read or do everything. Works on the database, so it needs no key itself.
+
+    Example: `tracehub keys create --name shop --scope write`
+    """
+
+
+@keys_app.command("list")
+def keys_list(as_json: Json = False) -> None:
+    """List the keys that are not revoked. Example: `tracehub keys list --json`"""
+    from apps.admin.keys_command import list_keys
+
+    raise typer.Exit(list_keys(_settings(), as_json=as_json))
+
+
+@keys_app.command("create")
+def keys_create(
+    *,
+    name: Annotated[str, typer.Option(help="What it is for.")],
+    scope: Annotated[list[str], typer.Option(help="write, read or admin; may be repeated.")],
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant: a UUID or a name.")] = None,
+    app_key: Annotated[str | None, typer.Option(help="Only this service.")] = None,
+    door: Annotated[list[str] | None, typer.Option(help="Only this door; may be repeated.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Entries per second that it may write.")] = None,
+    expires_at: Annotated[str | None, typer.Option(help="RFC 3339 time at which it ends.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it, this once.
+
+    Example: `tracehub keys create --name shop --scope write --tenant team-a --rate 500`
+    """
+    from apps.admin.keys_command import create_key
+
+    body = {"name": name, "scopes": scope, "tenant_id": tenant, "app_key": app_key, "doors": door or None}
+    more = {"rate": rate, "expires_at": expires_at}
+    raise typer.Exit(create_key(_settings(), {**body, **more}, as_json=as_json))
+
+
+@keys_app.command("revoke")
+def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """End a key: within 5 s it opens nothing any more. Example: `tracehub keys revoke 0193…`"""
+    from apps.admin.keys_command import revoke_key
+
+    raise typer.Exit(revoke_key(_settings(), key_id))
+
+
+app.add_typer(keys_app, name="keys", rich_help_panel=OPERATE)
 app.add_typer(replay_app, name="replay", rich_help_panel=OPERATE)
 app.add_typer(letters_app, name="dead-letters", rich_help_panel=OPERATE)
 
@@ -301,7 +350,8 @@ def _asking(url: str, ask: Callable[[Client], None]) -> None:
     from apps.admin.client import ApiError, Client, address
 
     try:
-        ask(Client(address(url, _settings())))
+        settings = _settings()
+        ask(Client(address(url, settings), settings.key_for("admin") or settings.key_for("read")))
     except ApiError as error:
         _fail(str(error), EXIT_FAILED)
 

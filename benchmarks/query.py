@@ -19,7 +19,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,21 @@ WORDS = (
 )
 COMMON, RARE = "connection", "zanzibar"
 RARE_EVERY = 100_000
+LAST_MONTH = "select date_trunc('month', now(), 'UTC') - interval '1 month'"
 
 
-def entries_of(first: int, count: int, rows: int, begin_ms: int, dice: random.Random) -> list[Entry]:
+@dataclass(frozen=True)
+class Span:
+    """So many rows, evenly from `begin_ms` on; from `closed_ms` to `month_ms` is the last closed month."""
+
+    rows: int
+    begin_ms: int
+    closed_ms: int
+    month_ms: int
+    now_ms: int
+
+
+def entries_of(span: Span, first: int, count: int, dice: random.Random) -> list[Entry]:
     """Ascending in time; what a request looks like in a log: words, ids, a status."""
     words = [level for level, _, share in LEVELS for _ in range(share)]
     number = {level: severity for level, severity, _ in LEVELS}
@@ -76,7 +88,7 @@ def entries_of(first: int, count: int, rows: int, begin_ms: int, dice: random.Ra
         tenant = SMALL_TENANT if n % 100 == 3 else ZERO_TENANT
         made.append(
             Entry(
-                n, begin_ms + n * SPAN_MS // rows, True, number[level], level,
+                n, span.begin_ms + n * SPAN_MS // span.rows, True, number[level], level,
                 f"{word} {dice.randrange(10_000)} of {WORDS[n % 7]} took {dice.randrange(900)} ms, status "
                 f"{200 + n % 5}{tail}",
                 b'{"status":%d,"shop":"s%d"}' % (200 + n % 5, n % 1000),
@@ -87,8 +99,9 @@ def entries_of(first: int, count: int, rows: int, begin_ms: int, dice: random.Ra
     return made
 
 
-async def fill(pool: asyncpg.Pool, rows: int, begin_ms: int) -> list[bytes]:
+async def fill(pool: asyncpg.Pool, span: Span) -> list[bytes]:
     """By the real path; some ids to look up."""
+    rows = span.rows
     ledger = PostgresLedger(pool)
     stream = StreamKey(ZERO_TENANT, "@bench", 1)
     ids: list[bytes] = []
@@ -96,7 +109,7 @@ async def fill(pool: asyncpg.Pool, rows: int, begin_ms: int) -> list[bytes]:
     started = time.monotonic()
     for first in range(1, rows + 1, REQUEST_ROWS):
         count = min(REQUEST_ROWS, rows + 1 - first)
-        made = entries_of(first, count, rows, begin_ms, dice)
+        made = entries_of(span, first, count, dice)
         base = id_base(made[0].ts_ms, first.to_bytes(6, "big"))
         request = Request(stream, "bench", "", "", base, ((first, first + count - 1),), made)
         await store(ledger, [request], Moment(seen(), made[-1].ts_ms))
@@ -169,26 +182,24 @@ async def run(rows: int, runs: int) -> dict[str, Any]:
         await pool
         now_ms = int(time.time() * 1000)
         month_ms = unix_ms(await pool.fetchval("select date_trunc('month', now(), 'UTC')"))
-        begin_ms = now_ms - SPAN_MS
-        ids = await fill(pool, rows, begin_ms)
+        closed_ms = unix_ms(await pool.fetchval(LAST_MONTH))
+        span = Span(rows, now_ms - SPAN_MS, closed_ms, month_ms, now_ms)
+        ids = await fill(pool, span)
         started = time.monotonic()
         made = await index_closed(pool, now_ms)
         print(f"{len(made)} indexes of closed months in {time.monotonic() - started:.0f} s")
         await pool.execute("vacuum analyze")
-        await ask(pool, document, (begin_ms, month_ms, now_ms), ids, rows)
+        await ask(pool, document, span, ids)
         await pool.close()
     return document
 
 
-async def ask(
-    pool: asyncpg.Pool, document: dict[str, Any], times: tuple[int, int, int], ids: list[bytes], rows: int
-) -> None:
+async def ask(pool: asyncpg.Pool, document: dict[str, Any], span: Span, ids: list[bytes]) -> None:
     """Every question beside the ceilings."""
-    begin_ms, month_ms, now_ms = times
+    rows, begin_ms, closed_ms, month_ms, now_ms = astuple(span)
     asked = Asked(LogSearch(pool))
     asked.search.fetch = asked.fetch  # type: ignore[method-assign]
     search, counts = asked.search, LogCounts(asked.fetch)
-    closed_ms = unix_ms(await pool.fetchval("select date_trunc('month', now(), 'UTC') - interval '1 month'"))
     closed = {"start_ms": closed_ms, "end_ms": month_ms - 1}
 
     def service(dice: random.Random) -> str:

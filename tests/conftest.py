@@ -21,9 +21,11 @@ from tracehub.runtime.embedded import Stores, ephemeral_stores
 
 TEMPLATE = "template_tracehub"
 
-# A variable of the machine must never lead a test to somebody's database.
+# A variable of the machine must never lead a test to somebody's database, or show it somebody's key.
 for name in list(os.environ):
-    if name.startswith(("TRACEHUB_", "POSTGRES_", "REDIS_", "DB_", "PG")) or name == "DATABASE_URL":
+    if name.startswith(("TRACEHUB_", "POSTGRES_", "REDIS_", "DB_", "PG")) or name in (
+        *("DATABASE_URL", "API_SECRET", "OBS_API_KEY", "UI_SECRET"),
+    ):
         del os.environ[name]
 
 

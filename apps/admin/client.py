@@ -31,9 +31,10 @@ def address(url: str, settings: Settings) -> str:
 
 
 class Client:
-    """One TraceHub server."""
+    """One TraceHub server; `key` is shown to it, "" is none."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, key: str = "") -> None:
+        self._key = key
         if urlsplit(base).scheme not in {"http", "https"}:
             raise ApiError(f"--url must begin with http:// or https://, not {base!r}")
         self._base = base
@@ -68,6 +69,8 @@ class Client:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Accept": "application/json", "Content-Type": "application/json"},
         )
+        if self._key:
+            request.add_unredirected_header("Authorization", f"Bearer {self._key}")
         try:
             with self._opener.open(request, timeout=TIMEOUT_S) as answer:
                 text = answer.read(ANSWER_BYTES_MAX)

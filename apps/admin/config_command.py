@@ -7,8 +7,9 @@ from typing import Any
 
 from apps.admin.show import show
 from tracehub.runtime.logging import masked
-from tracehub.runtime.settings import Settings
+from tracehub.runtime.settings import KEYS, Settings
 
+HIDDEN = "***"
 COLUMNS = ("variable", "value", "default", "from", "description")
 
 
@@ -16,16 +17,22 @@ def setting_rows(settings: Settings) -> list[dict[str, Any]]:
     """One row per setting; passwords in addresses are masked."""
     prefix = str(Settings.model_config.get("env_prefix", ""))
     set_names = {name.upper() for name in os.environ}
-    return [
-        {
-            "variable": (variable := f"{prefix}{name}".upper()),
-            "value": masked(_plain(getattr(settings, name))),
-            "default": _plain(field.default),
-            "from": "environment" if variable in set_names else "default",
-            "description": field.description or "",
-        }
-        for name, field in Settings.model_fields.items()
-    ]
+    others = {name: aliases for _, name, aliases in KEYS}
+    rows = []
+    for name, field in Settings.model_fields.items():
+        variable = f"{prefix}{name}".upper()
+        found = [other for other in (variable, *others.get(name, ())) if other in set_names]
+        value = _plain(getattr(settings, name))
+        rows.append(
+            {
+                "variable": variable,
+                "value": HIDDEN if name in others and found else masked(value),
+                "default": _plain(field.default),
+                "from": "environment" if found else "default",
+                "description": field.description or "",
+            }
+        )
+    return rows
 
 
 def config(settings: Settings, *, as_json: bool) -> None:

@@ -12,15 +12,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tracehub.pipeline.proof import prove
+from tracehub.pipeline.proof import prove, together
 from tracehub.protocol.errors import TraceHubError
+from tracehub.protocol.tenants import DEFAULT_TENANT
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.connect import open_pool
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.postgres.verify import Verified, verify
 from tracehub.storage.redis.buffers import RedisBuffers
 from tracehub.storage.redis.connect import open_redis
-from tracehub.storage.redis.keys import ZERO_TENANT
 from tracehub.storage.redis.queue import RedisQueue
 
 
@@ -68,13 +68,17 @@ def run_verify(settings: Settings, *, repair: bool, as_json: bool = False) -> in
 
 
 async def _proof(at: Addresses) -> dict[str, Any] | None:
-    """The proof, or None while the queue cannot be asked."""
+    """The proof of all tenants, or None while the queue cannot be asked."""
     pool = open_pool(at.database, "tracehub-verify")
     redis, buffers = open_redis(at.redis), open_redis(at.buffers)
     try:
         async with pool:
-            return await prove(
-                LedgerReading(pool), RedisBuffers(buffers), RedisQueue(redis), tenant_id=ZERO_TENANT
+            reading, queue = LedgerReading(pool), RedisQueue(redis)
+            return together(
+                {
+                    tenant_id: await prove(reading, RedisBuffers(buffers), queue, tenant_id=tenant_id)
+                    for tenant_id in sorted({DEFAULT_TENANT, *await reading.tenants()})
+                }
             )
     except TraceHubError:
         return None

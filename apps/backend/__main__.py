@@ -1,7 +1,7 @@
 """The backend process: all HTTP and Socket.IO on one port. `python -m apps.backend`.
 
-Refuses to listen beyond loopback while everything is open (exit 2). Stops on SIGTERM or SIGINT: accepts no
-more, lets running requests end, closes.
+Refuses to listen beyond loopback while no key is needed to write or to read (exit 2). Stops on SIGTERM or SIGINT:
+accepts no more, lets running requests end, closes.
 """
 
 from __future__ import annotations
@@ -10,40 +10,36 @@ import asyncio
 import contextlib
 import sys
 import threading
-from ipaddress import ip_address
 from types import FrameType
 
+import asyncpg
 import uvicorn
 import uvloop
 
 from apps.backend.app import build
+from apps.backend.context import is_loopback
 from apps.backend.protocol import BoundedProtocol
+from tracehub.protocol.errors import TraceHubError
+from tracehub.protocol.grants import READ, WRITE, Grant, environment_grants, open_scopes
 from tracehub.runtime import logging as logs
 from tracehub.runtime.lifecycle import freeze_heap
 from tracehub.runtime.settings import Settings
+from tracehub.storage.postgres.keys import KeyStore
 
 KEEP_ALIVE_S = 30
 DRAIN_S = 10
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+DATABASE_S = 5.0
+NEEDED = {WRITE: "TRACEHUB_WRITE_KEY", READ: "TRACEHUB_READ_KEY"}
 
 
 def main() -> None:
     """Entry point of `tracehub backend`."""
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format)
-    if not is_loopback(settings.host) and not settings.insecure:
+    if not is_loopback(settings.host) and not settings.insecure and (reason := why_open(settings)):
         sys.stderr.write(
-            f"tracehub: nothing protects this server yet, so it does not listen on {settings.host}; "
-            "use TRACEHUB_HOST=127.0.0.1, or set TRACEHUB_INSECURE=1 if something else guards it\n"
+            f"tracehub: {reason}, so it does not listen on {settings.host}; set the key, use "
+            "TRACEHUB_HOST=127.0.0.1, or set TRACEHUB_INSECURE=1 if something else guards it\n"
         )
         raise SystemExit(2)
     freeze_heap()
@@ -51,6 +47,31 @@ def main() -> None:
         started = runner.run(serve(settings))
     if not started:
         raise SystemExit(3)
+
+
+def why_open(settings: Settings) -> str:
+    """Which key is missing, so that everybody could write or read; nothing when all is closed.
+
+    The database is asked only where the environment does not settle it.
+    """
+    known = list(environment_grants(settings.given_keys()).values())
+    unread = ""
+    if open_scopes(known).intersection(NEEDED):
+        try:
+            known += asyncio.run(_grants(settings.database()))
+        except (TraceHubError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            unread = " and the database's keys cannot be read"
+    missing = [name for scope, name in NEEDED.items() if scope in open_scopes(known)]
+    return f"no key {' or '.join(missing)} is set{unread}" if missing else ""
+
+
+async def _grants(url: str) -> list[Grant]:
+    async with asyncio.timeout(DATABASE_S):
+        connection = await asyncpg.connect(url, ssl=None if "sslmode=" in url else False)
+        try:
+            return await KeyStore(connection).grants()
+        finally:
+            await connection.close()
 
 
 class _Server(uvicorn.Server):

@@ -17,9 +17,11 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apps.backend import errors
+from apps.backend.access import INGEST, Access
 from apps.backend.body import header
-from apps.backend.context import Context
-from apps.backend.doors import ingest, log_service, logstream, observe, operate, pages, sequence
+from apps.backend.context import Context, is_loopback
+from apps.backend.cors import SHARED, is_shared, preflight
+from apps.backend.doors import ingest, log_service, login, logstream, observe, operate, pages, sequence
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
@@ -34,16 +36,18 @@ from apps.backend.protocol import CROWDED
 from apps.backend.submission import Submitter
 from tracehub.protocol import ids
 from tracehub.protocol.errors import TraceHubError, Unavailable
+from tracehub.protocol.grants import READ
 from tracehub.protocol.messages import decode_live
 from tracehub.runtime.clock import now_ms, random_bytes
 from tracehub.runtime.lifecycle import end
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.connect import open_pool
 from tracehub.storage.postgres.counting import LogCounts
+from tracehub.storage.postgres.keys import KeyStore
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.postgres.search import LogSearch
-from tracehub.storage.redis import keys
+from tracehub.storage.redis import keys as redis_keys
 from tracehub.storage.redis.buffers import RedisBuffers
 from tracehub.storage.redis.cache import AnswerCache
 from tracehub.storage.redis.commits import Commits
@@ -66,7 +70,7 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
     `stopping`: whether the server has begun to stop, so that what never ends by itself must end.
     """
     application = Starlette(
-        routes=[*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES, *sequence.ROUTES],
+        routes=[*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES, *sequence.ROUTES, *login.ROUTES],
         exception_handlers=errors.INGEST.handlers(),
     )
     application.router.redirect_slashes = False  # a redirect would repeat whatever Host the client sent
@@ -100,7 +104,12 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
         random=random_bytes,
         receipt_wait_s=settings.receipt_wait_ms / 1000,
     )
-    live = Live(board, snapshots, now_ms, settings.live_entries_per_second_max)
+    key_store = KeyStore(pool)
+    access = Access(
+        key_store, queue, settings.given_keys(), now_ms,
+        may_be_open=settings.insecure or is_loopback(settings.host),
+    )  # fmt: skip
+    live = Live(access, board, snapshots, now_ms, live_max=settings.live_entries_per_second_max)
     crashes = CrashWatch(workers, queue, now_ms)
     metrics = Metrics()
     trail = Trail(board, queue, now_ms)
@@ -108,8 +117,8 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
     sockets = Sockets(Presence(redis, backend_id), now_ms, settings.live_entries_per_second_max)
     feed = Feed(Commits(ears), Commits(redis), search)
     ctx = application.state.context = Context(
-        settings, redis, queue, RedisBuffers(buffers), ledger, reading, search, LogCounts(search.fetch),
-        AnswerCache(redis), feed, sockets, stopping, submitter,
+        settings, access, key_store, redis, queue, RedisBuffers(buffers), ledger, reading, search,
+        LogCounts(search.fetch), AnswerCache(redis), feed, sockets, stopping, submitter,
         Numbering(now_ms(), random_bytes(2)), faults, board, snapshots, trail, metrics, now_ms, random_bytes,
     )  # fmt: skip
 
@@ -120,14 +129,18 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
         sockets.heard(heard)
         await live.heard(heard)
         await faults.heard(heard)
+        if await access.heard(heard):
+            await live.recheck()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await asyncio.gather(pool, search_pool)  # opens no connection yet: Postgres may come later
+        with contextlib.suppress(TraceHubError):
+            await access.refresh()
         handlers = {
-            keys.receipts(backend_id): submitter.heard,
-            keys.FLUSHED_CHANNEL: submitter.flushed,
-            keys.LIVE_CHANNEL: hear,
+            redis_keys.receipts(backend_id): submitter.heard,
+            redis_keys.FLUSHED_CHANNEL: submitter.flushed,
+            redis_keys.LIVE_CHANNEL: hear,
         }
         background = [
             asyncio.create_task(listen(ears, handlers, submitter.reconnected)),
@@ -136,6 +149,7 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
             asyncio.create_task(faults.run()),
             asyncio.create_task(crashes.run()),
             asyncio.create_task(trail.run()),
+            asyncio.create_task(access.run()),
             asyncio.create_task(feed.run()),
             asyncio.create_task(sockets.run()),
         ]
@@ -165,7 +179,7 @@ def by_path(
 ) -> ASGIApp:
     """Several applications behind one port."""
     fast = straight(ingest.ingest, application)
-    web = pages.Pages()
+    web = pages.Pages(may_see=lambda scope: may_see(application.state.context.access, scope))
 
     def is_nowhere(scope: Scope) -> bool:
         return all(route.matches(scope)[0] is Match.NONE for route in application.routes)
@@ -187,6 +201,17 @@ def by_path(
         await inner(scope, receive, send)
 
     return choose
+
+
+def may_see(access: Access, scope: Scope) -> bool:
+    """Whether a page is shown. While it is not known who may read, it is: there is nothing in it but itself."""
+    try:
+        access.require(Request(scope), READ, door=INGEST)
+    except Unavailable:
+        return True
+    except TraceHubError:
+        return False
+    return True
 
 
 def straight(view: Callable[[Request], Awaitable[Response]], application: Starlette) -> ASGIApp:
@@ -217,11 +242,14 @@ def with_hygiene(inner: ASGIApp, tally: Tally) -> ASGIApp:
         if not _PRINTABLE(request_id):
             request_id = ids.request_id(random_bytes(16)).encode()
 
+        shared = SHARED if is_shared(scope["path"]) else ()
+
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("endpoint"), "__name__", "none")
                 tally.answers[route, message["status"]] += 1
-                message["headers"] = [*message.get("headers", ()), *HYGIENE, (b"x-request-id", request_id)]
+                given = message.get("headers", ())
+                message["headers"] = [*given, *HYGIENE, *shared, (b"x-request-id", request_id)]
             await send(message)
 
         if CROWDED in scope:
@@ -229,6 +257,9 @@ def with_hygiene(inner: ASGIApp, tally: Tally) -> ASGIApp:
             response = errors.INGEST.answer(refusal)
             response.headers["connection"] = "close"
             await response(scope, receive, tell)
+            return
+        if scope["method"] == "OPTIONS" and not scope["path"].startswith("/socket.io/"):
+            await preflight(scope["path"])(scope, receive, tell)
             return
         with contextlib.suppress(Exception):  # on_unexpected has answered and logged it
             await inner(scope, receive, tell)

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from starlette.requests import HTTPConnection, Request
 
+from apps.backend.access import INGEST, Access
+from apps.backend.body import require_json
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.feed import Feed
@@ -20,15 +22,16 @@ from apps.backend.metrics import Metrics
 from apps.backend.numbering import Numbering
 from apps.backend.submission import Submitter
 from tracehub.protocol.errors import Forbidden, InvalidField, NotFound
+from tracehub.protocol.grants import ADMIN, Caller, Door
 from tracehub.runtime.clock import Clock, Random
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.counting import LogCounts
+from tracehub.storage.postgres.keys import KeyStore
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.postgres.search import LogSearch
 from tracehub.storage.redis.buffers import RedisBuffers
 from tracehub.storage.redis.cache import AnswerCache
-from tracehub.storage.redis.keys import ZERO_TENANT
 from tracehub.storage.redis.queue import RedisQueue
 
 
@@ -37,6 +40,8 @@ class Context:
     """The parts of a backend."""
 
     settings: Settings
+    access: Access
+    key_store: KeyStore
     redis: Redis
     queue: RedisQueue
     buffers: RedisBuffers
@@ -59,48 +64,48 @@ class Context:
     random: Random
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks: their tenant, and the service that their key is bound to."""
-
-    tenant_id: str
-    app_key: str | None = None
-
-
 BIGINT_MAX = 2**63 - 1
+NOBODYS = ""  # no service has this name
 
 
-def context(request: Request) -> Context:
+def context(request: HTTPConnection) -> Context:
     """The context of this process."""
     found: Context = request.app.state.context
     return found
 
 
-def tenant_of(_: HTTPConnection) -> str:
-    """The tenant of a request: until keys are there, the default one."""
-    return ZERO_TENANT
+def require(request: HTTPConnection, *scopes: str, door: Door = INGEST) -> Caller:
+    """Who asks, when one of these scopes is theirs; see Access.require for what it raises."""
+    return context(request).access.require(request, *scopes, door=door)
 
 
-def caller_of(request: HTTPConnection) -> Caller:
-    """Who asks."""
-    return Caller(tenant_of(request))
+def require_admin(request: Request, door: Door = INGEST) -> Caller:
+    """Who asks on a route that changes settings: JSON, from our own pages only. Raises also UnsupportedType."""
+    caller = require(request, ADMIN, door=door)
+    require_json(request, strict=True)
+    require_own_page(request, caller)
+    return caller
 
 
-def require_own_page(request: Request) -> None:
-    """Refuse what a foreign web page, or DNS that was rebound, could send (ingest.md §8)."""
+def require_own_page(request: Request, caller: Caller) -> None:
+    """Refuse what a foreign web page, or DNS that was rebound, could send (log-service.md §1.5).
+
+    With a key the Host may be any: a page that was rebound to us has none of our keys.
+    """
     host, origin = request.headers.get("host", ""), request.headers.get("origin")
     try:
         name = urlsplit("//" + host).hostname or ""
         page = host if origin is None else urlsplit(origin).netloc
     except ValueError:
         name = page = ""
-    if not _is_loopback(name):
+    if caller.grant is None and not is_loopback(name):
         raise Forbidden("this route is open to the machine itself only: call it by its loopback address")
     if page != host:
         raise Forbidden("this route cannot be called by another site's page")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
     if host == "localhost":
         return True
     try:
@@ -112,6 +117,17 @@ def _is_loopback(host: str) -> bool:
 def mended(text: str) -> str:
     """Text of a path or a query, as the same text in a body would be kept; so it can be asked for."""
     return text.replace("\0", "\ufffd")
+
+
+def asked_service(request: Request, caller: Caller) -> str | None:
+    """The service that a list is about: the caller's own where they have one.
+
+    None: all services. A list about somebody else's is empty.
+    """
+    service = query_text(request, "service")
+    if caller.app_key is None or service is None:
+        return service or caller.app_key
+    return service if service == caller.app_key else NOBODYS
 
 
 def query_text(request: Request, name: str) -> str | None:

@@ -21,6 +21,7 @@ STATUS: dict[type[e.TraceHubError], int] = {
     e.InvalidJSON: 400,
     e.InvalidField: 400,
     e.InvalidId: 400,
+    e.InvalidTenantId: 400,
     e.Unauthorized: 401,
     e.Forbidden: 403,
     e.NotFound: 404,
@@ -70,6 +71,8 @@ class Dialect:
             "a store is not reachable; try again later" if isinstance(error, e.StoreError) else shown.message
         )
         headers = {}
+        if status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
         if status in (429, 503):
             headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
         if status == 408:

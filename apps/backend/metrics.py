@@ -66,18 +66,19 @@ class Tally(Collector):
 
 
 class Metrics:
-    """One registry per process; gauges are filled from a snapshot when somebody asks."""
+    """Counters of the process, and gauges of what the asker sees, filled from a snapshot when somebody asks."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self._of_process = CollectorRegistry()
         self.tally = Tally()
-        self.registry.register(self.tally)
+        self._of_process.register(self.tally)
+        self._of_view = CollectorRegistry()
         self._gauges = {
-            name: Gauge(name, _HELP[name], _labels(name), registry=self.registry) for name, *_ in TABLE[3:]
+            name: Gauge(name, _HELP[name], _labels(name), registry=self._of_view) for name, *_ in TABLE[3:]
         }
 
-    def render(self, snapshot: dict[str, Any] | None) -> bytes:
-        """The text format; without a snapshot (a store is away) only what this process counts itself."""
+    def render(self, snapshot: dict[str, Any] | None, *, of_process: bool = True) -> bytes:
+        """The text format: what this process counts itself, and (unless a store is away) what is in the snapshot."""
         if snapshot is not None:
             gauges = self._gauges
             for queue in ("logs", "retry"):
@@ -99,7 +100,8 @@ class Metrics:
                 ("tracehub_live_skipped_entries", snapshot["live"]["skipped"]),
             ):
                 gauges[name].set(value)
-        return generate_latest(self.registry)
+        text = generate_latest(self._of_process) if of_process else b""
+        return text + generate_latest(self._of_view) if snapshot is not None else text
 
 
 def _labels(name: str) -> list[str]:

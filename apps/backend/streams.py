@@ -9,20 +9,23 @@ from collections.abc import Iterable
 
 from starlette.requests import Request
 
-from apps.backend.context import Context, mended, tenant_of
+from apps.backend.context import Context, mended
 from tracehub.protocol.errors import InvalidField, UnknownService
+from tracehub.protocol.grants import Caller
 from tracehub.protocol.limits import EPOCH_MAX
 from tracehub.protocol.messages import Mark, StreamKey
 from tracehub.protocol.ranges import EMPTY, Ranges
 from tracehub.storage.ports import in_flight_by_stream
 
 
-async def asked_stream(ctx: Context, request: Request) -> tuple[StreamKey, Ranges]:
+async def asked_stream(ctx: Context, request: Request, caller: Caller) -> tuple[StreamKey, Ranges]:
     """The epoch that was asked for, else the newest, and its numbers in flight.
 
-    Raises UnknownService, InvalidField, Transient.
+    Raises UnknownService (also for what the caller may not know of), InvalidField, Transient.
     """
-    tenant_id, service = tenant_of(request), mended(request.path_params["service"])
+    tenant_id, service = caller.tenant_id, mended(request.path_params["service"])
+    if not caller.may_touch(service) or (service.startswith("@") and not caller.is_admin):
+        raise UnknownService
     text = request.query_params.get("epoch", "")
     if text and (not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) > EPOCH_MAX):
         raise InvalidField("must be an integer of at least 0", field="epoch")

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
 
-from apps.backend.context import Caller, Context
+from apps.backend.context import Context
 from tracehub.pipeline.store import REPEATED
 from tracehub.protocol.errors import (
     REFUSALS,
@@ -26,6 +27,7 @@ from tracehub.protocol.errors import (
     TraceHubError,
     Unavailable,
 )
+from tracehub.protocol.grants import Caller
 from tracehub.protocol.ids import ID_BASE_RANDOM_BYTES, id_base, ms_of
 from tracehub.protocol.messages import Entry, Once, Outcome, id_of, place
 from tracehub.protocol.messages import Request as StoreRequest
@@ -103,8 +105,9 @@ async def _write(ctx: Context, caller: Caller, read: Read, *, door: str, once: O
     request = _request(ctx, caller, read, door=door, base=base, once=once)
     if not request.entries:
         return Written(request, Outcome(), ctx.clock())
+    ctx.access.take(caller, len(request.entries))
     pending = ctx.submitter.submit(request, ctx.settings.ack_timeout_s)
-    ctx.board.on_received(len(request.entries))
+    _count(ctx, request)
     ctx.metrics.tally.received += len(request.entries)
     outcome = await asyncio.shield(pending.outcome)
     if outcome is None:
@@ -121,6 +124,13 @@ async def _write(ctx: Context, caller: Caller, read: Read, *, door: str, once: O
     return Written(request, outcome, outcome.created_ms or await _created_ms(ctx, request))
 
 
+def _count(ctx: Context, request: StoreRequest) -> None:
+    """By the tenant and the service that each entry has of its own."""
+    counts = Counter((e.own.tenant_id, e.own.service) for e in request.entries if e.own is not None)
+    for (tenant_id, service), entries in counts.items():
+        ctx.board.on_received(tenant_id, service, entries)
+
+
 def _request(
     ctx: Context,
     caller: Caller,
@@ -133,7 +143,7 @@ def _request(
 ) -> StoreRequest:
     entries = read(ms_of(base), base)
     first = ctx.numbering.take(door, len(entries)) if numbered else 1
-    place(entries, first, caller.tenant_id, caller.app_key)
+    place(entries, first, caller.tenant_id, caller.writes_as)
     ranges = ((first, first + len(entries) - 1),) if entries else ()
     stream = ctx.numbering.stream(door)
     return StoreRequest(stream, door, "", "", base, ranges, entries, once=once)

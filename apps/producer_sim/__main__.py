@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -44,7 +43,7 @@ def producer_sim(
         rate=rate,
         seed=seed,
         seconds=seconds,
-        token=os.environ.get("TRACEHUB_WRITE_KEY", ""),
+        token=settings.key_for("write"),
     )
     try:
         drained = run(options, stop)

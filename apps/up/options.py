@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tracehub.protocol.grants import READ, WRITE, environment_grants, open_scopes
 from tracehub.runtime.embedded.ports import free_port
 from tracehub.runtime.settings import Settings
 
@@ -34,6 +35,7 @@ class Options:
     buffer_redis_url: str
     worker_restart_ms: int
     insecure: bool
+    is_closed: bool = False  # keys of the environment guard both writing and reading
 
     @property
     def reachable_host(self) -> str:
@@ -69,6 +71,7 @@ def options_from(settings: Settings, flags: Mapping[str, object]) -> Options:
         buffer_redis_url=values.buffer_redis_url,
         worker_restart_ms=values.worker_restart_ms,
         insecure=values.insecure,
+        is_closed=open_scopes(environment_grants(values.given_keys()).values()).isdisjoint((WRITE, READ)),
     )
 
 
@@ -79,11 +82,13 @@ def check_listening(options: Options) -> None:
     except OSError as error:
         raise RefusedError(f"--host {options.host}: {error.strerror}") from error
     for family, kind, _, _, address in found:
-        if not ipaddress.ip_address(str(address[0]).split("%")[0]).is_loopback and not options.insecure:
+        is_loopback = ipaddress.ip_address(str(address[0]).split("%")[0]).is_loopback
+        if not is_loopback and not options.insecure and not options.is_closed:
             raise RefusedError(
                 f"--host {options.host} can be reached from other machines, and no key is configured: "
                 "anybody could read and change everything.\n"
-                "Listen on 127.0.0.1, or set TRACEHUB_INSECURE=1 if something else keeps strangers out."
+                "Set TRACEHUB_WRITE_KEY and TRACEHUB_READ_KEY, listen on 127.0.0.1, or set TRACEHUB_INSECURE=1 "
+                "if something else keeps strangers out."
             )
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -26,6 +26,7 @@ import redis
 from tests.conftest import Databases
 from tests.eventually import eventually_sync
 from tests.integration.asking import BODY_TIMEOUT_S, batch
+from tests.integration.keyed import KEYS, READ, SECRET, WRITE, speaking
 from tracehub.runtime import process
 from tracehub.runtime.embedded import Valkey
 from tracehub.runtime.embedded.ports import free_port
@@ -207,6 +208,35 @@ def server(
         deployment = deployer.make(body_timeout_s=BODY_TIMEOUT_S)
         deployment.both()
         yield deployment
+
+
+@pytest.fixture(scope="session")
+def closed(
+    databases: Databases, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """A backend and a worker that ask for keys (keyed.py)."""
+    deployer = Deployer(databases, migrated_template, tmp_path_factory.mktemp("closed"))
+    with deployer.stack:
+        deployment = deployer.make(**KEYS)
+        deployment.both()
+        yield deployment
+
+
+@pytest.fixture
+async def entry_id(closed: Deployment) -> AsyncIterator[str]:
+    """An entry of the default tenant's `secret-svc`, which also has a gap and a dead letter."""
+    async with speaking(closed, WRITE) as writer:
+        first = batch("secret-svc", 1, 3)
+        first["batch"][0]["message"] = SECRET
+        assert (await writer.post("/ingest", json=first)).status_code == 200
+        other = batch("secret-svc", 3)
+        other["batch"][0]["message"] = "a conflict with " + SECRET
+        assert (await writer.post("/ingest", json=other)).status_code == 200
+    async with speaking(closed, READ) as reader:
+        found = (await reader.get("/api/v1/logs", params={"search": SECRET})).json()["data"]["entries"]
+        assert (await reader.get("/dead-letters")).json()["total"]
+        assert (await reader.get("/replay")).json()["total"]
+        yield found[0]["id"]
 
 
 @pytest.fixture

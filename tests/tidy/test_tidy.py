@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tracehub.protocol.tenants import read_tenant
 from tracehub.runtime.settings import Settings
 from tracehub.storage.redis import keys as server_keys
 from tracehub_sdk.keys import Keys
@@ -135,11 +136,13 @@ def test_redis_keys_are_made_in_one_place() -> None:
 
 
 @pytest.mark.parametrize("service", ["svc", "a/b:c.d-e_f", "x" * 100])
-@pytest.mark.parametrize("tenant", ["", "6f1c1f2e-0000-4000-8000-000000000001"])
+@pytest.mark.parametrize(
+    "tenant", ["", "6f1c1f2e-0000-4000-8000-000000000001", "team-a", server_keys.ZERO_TENANT]
+)
 def test_the_sdk_and_the_server_spell_keys_alike(service: str, tenant: str) -> None:
     """The SDK stands alone, so the names are there twice."""
     mine = Keys.of(service, tenant)
-    theirs = tenant or server_keys.ZERO_TENANT
+    theirs = read_tenant(tenant) if tenant else server_keys.ZERO_TENANT
     assert mine.buffer == server_keys.producer_buffer(theirs, service)
     assert mine.meta == server_keys.producer_meta(theirs, service)
     hashed = re.findall(r"{(.+?)}", mine.buffer)

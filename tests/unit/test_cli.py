@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -26,11 +27,13 @@ class Api(BaseHTTPRequestHandler):
     """Answers like a TraceHub that holds one of everything, and writes down what it was asked."""
 
     asked: list[tuple[str, str, Any]]
+    shown: list[str | None]
 
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
         body = json.loads(self.rfile.read(length)) if length else None
         self.asked.append((self.command, self.path, body))
+        self.shown.append(self.headers.get("Authorization"))
         told: Any = {"id": 7}
         status = 200
         if self.path.startswith("/services"):
@@ -51,7 +54,7 @@ class Api(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def api() -> Iterator[tuple[str, list[tuple[str, str, Any]]]]:
-    Api.asked = []
+    Api.asked, Api.shown = [], []
     with HTTPServer(("127.0.0.1", 0), Api) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -87,6 +90,48 @@ def test_config_lists_every_setting_and_no_password(monkeypatch: pytest.MonkeyPa
     assert rows["TRACEHUB_REDIS_URL"]["value"] == "redis://:***@host:1/0"
     assert rows["TRACEHUB_REDIS_URL"]["from"] == "environment"
     assert rows["TRACEHUB_PORT"]["default"] == "3001"
+
+
+def test_config_hides_keys_and_knows_their_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACEHUB_ADMIN_KEY", "s3cret-1")
+    monkeypatch.setenv("UI_SECRET", "s3cret-2")
+    done = runner.invoke(app, ["config", "--json"])
+    assert "s3cret" not in done.stdout
+    rows = {row["variable"]: row for row in json.loads(done.stdout)}
+    for name, where in (("ADMIN", "environment"), ("READ", "environment"), ("WRITE", "default")):
+        row = rows[f"TRACEHUB_{name}_KEY"]
+        assert (row["from"], bool(row["value"])) == (where, where == "environment")
+    assert "UI_SECRET" in rows["TRACEHUB_READ_KEY"]["description"]
+    assert {"API_SECRET", "OBS_API_KEY"} <= set(re.findall(r"\w+", rows["TRACEHUB_WRITE_KEY"]["description"]))
+
+
+def test_each_key_of_the_environment_counts() -> None:
+    settings = Settings(write_key=" w ", admin_key="a")  # type: ignore[arg-type]
+    others = {"API_SECRET": "w2", "OBS_API_KEY": "w3", "UI_SECRET": "r"}
+    assert settings.given_keys({}) == [("write", "w"), ("admin", "a")]
+    assert settings.given_keys(others) == [
+        ("write", "w"), ("write", "w2"), ("write", "w3"), ("read", "r"), ("admin", "a"),
+    ]  # fmt: skip
+    assert [settings.key_for(scope, {}) for scope in ("write", "read", "admin")] == ["w", "a", "a"]
+    assert Settings().key_for("read", {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        ({}, None),
+        ({"READ": "r"}, "Bearer r"),
+        ({"READ": "r", "ADMIN": "a"}, "Bearer a"),
+        ({"WRITE": "w"}, None),
+    ],
+)
+def test_commands_show_the_key_of_the_environment(
+    api: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], shown: str | None
+) -> None:
+    for name, key in keys.items():
+        monkeypatch.setenv(f"TRACEHUB_{name}_KEY", key)
+    assert runner.invoke(app, ["services", "--url", api[0]]).exit_code == 0
+    assert Api.shown == [shown]
 
 
 def test_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

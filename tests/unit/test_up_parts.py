@@ -56,6 +56,23 @@ def test_open_server_stays_on_loopback() -> None:
     check_listening(options_from(Settings(), {"host": "0.0.0.0", "port": 0, "insecure": True}))
 
 
+@pytest.mark.parametrize(
+    ("names", "is_refused"),
+    [(["READ"], True), (["WRITE"], True), (["READ", "WRITE"], False), (["ADMIN"], False)],
+)
+def test_keys_let_it_listen_anywhere(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], is_refused: bool
+) -> None:
+    for name in names:
+        monkeypatch.setenv(f"TRACEHUB_{name}_KEY", name)
+    options = options_from(Settings(), {"host": "0.0.0.0", "port": 0})
+    if not is_refused:
+        check_listening(options)
+        return
+    with pytest.raises(RefusedError, match="TRACEHUB_WRITE_KEY"):
+        check_listening(options)
+
+
 def test_simulators_have_names() -> None:
     names = [simulated_service(index) for index in range(5)]
     assert names == ["auth-svc", "payment-svc", "notif-svc", "sim-4", "sim-5"]

@@ -10,6 +10,7 @@ A buffer out of reach is said, and is not a failure. Rows are counted by verify.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -93,6 +94,23 @@ async def prove(
             if s["epoch"] != newest[s["service"]] and not s["service"].startswith("@")
         ],
     }  # fmt: skip
+
+
+def together(proofs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The proofs of several tenants as one; streams and breaks say whose they are."""
+
+    def told(name: str) -> list[dict[str, Any]]:
+        return [{"tenant_id": tenant, **one} for tenant, proof in proofs.items() for one in proof[name]]
+
+    totals: Counter[str] = Counter()
+    for proof in proofs.values():
+        totals.update(proof["totals"])
+    return {
+        "balanced": all(proof["balanced"] for proof in proofs.values()),
+        "totals": dict(totals),
+        "streams": told("streams"),
+        "epochBreaks": told("epochBreaks"),
+    }
 
 
 async def _of_stream(

@@ -62,10 +62,22 @@ class Unauthorized(TraceHubError):
     code = "unauthorized"
 
 
+class MissingKey(Unauthorized):
+    """Missing or invalid API key"""
+
+
+class HalfAPair(MissingKey):
+    """Missing or invalid API key"""
+
+
 class Forbidden(TraceHubError):
     """Not allowed"""
 
     code = "forbidden"
+
+
+class WrongKind(Forbidden):
+    """This key is not for that"""
 
 
 class NotFound(TraceHubError):
@@ -126,6 +138,12 @@ class InvalidId(TraceHubError):
     """Invalid log ID format"""
 
     code = "invalid_id"
+
+
+class InvalidTenantId(TraceHubError):
+    """A tenant is a UUID, or a name of 1 to 64 characters out of A-Z a-z 0-9 . _ -"""
+
+    code = "invalid_tenant_id"
 
 
 class InvalidTraceId(InvalidId):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tracehub.protocol import fields
-from tracehub.protocol.errors import InvalidField, InvalidId, TooLarge
+from tracehub.protocol.errors import InvalidField, InvalidId, InvalidTenantId, TooLarge
 from tracehub.protocol.limits import (
     BATCH_ENTRIES_MAX,
     LEVEL_CHARS_MAX,
@@ -76,7 +76,10 @@ def _entry(document: Any, path: str, given: Given) -> Entry:
     if len(message) * 4 > MESSAGE_BYTES_MAX and len(message.encode()) > MESSAGE_BYTES_MAX:
         raise InvalidField(f"is longer than {MESSAGE_BYTES_MAX} bytes", field=f"{dot}message")
     own_id = _id(get("id"), f"{dot}id")
-    tenant_id = given.tenant_of(get("tenant_id"))
+    try:
+        tenant_id = given.tenant_of(get("tenant_id"))
+    except InvalidTenantId:
+        raise InvalidTenantId(field=f"{dot}tenant_id") from None
     level = get("level")
     if level is not None and not isinstance(level, str):
         raise InvalidField("must be a string", field=f"{dot}level")

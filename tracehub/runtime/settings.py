@@ -13,10 +13,16 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+# Each one that is set counts (log-service.md §1.4): scope, the setting, and the other names of it.
+KEYS = (
+    ("write", "write_key", ("API_SECRET", "OBS_API_KEY")),
+    ("read", "read_key", ("UI_SECRET",)),
+    ("admin", "admin_key", ()),
+)
 
 
 class Settings(BaseSettings):
@@ -40,6 +46,13 @@ class Settings(BaseSettings):
         default="", description="Redis of the producers' buffers; empty: the queue's"
     )
     insecure: bool = Field(default=False, description="listen beyond loopback although everything is open")
+    write_key: SecretStr = Field(
+        default=SecretStr(""), description="a key with the scope write; also API_SECRET and OBS_API_KEY"
+    )
+    read_key: SecretStr = Field(
+        default=SecretStr(""), description="a key with the scope read; also UI_SECRET"
+    )
+    admin_key: SecretStr = Field(default=SecretStr(""), description="a key that may do everything")
     faults: bool = Field(default=False, description="allow fault injection (POST /metrics/control)")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="debug, info, warning or error"
@@ -112,3 +125,17 @@ class Settings(BaseSettings):
     def buffer_redis(self, env: Mapping[str, str] = os.environ) -> str:
         """The Redis of the producers' buffers; by default the queue's."""
         return self.buffer_redis_url or self.redis(env)
+
+    def given_keys(self, env: Mapping[str, str] = os.environ) -> list[tuple[str, str]]:
+        """The keys of the environment, (scope, key) each; trimmed, as what a client shows is."""
+        found = [
+            (scope, text.strip())
+            for scope, name, others in KEYS
+            for text in (getattr(self, name).get_secret_value(), *(env.get(other, "") for other in others))
+        ]
+        return [(scope, text) for scope, text in found if text]
+
+    def key_for(self, scope: str, env: Mapping[str, str] = os.environ) -> str:
+        """The key with which our own programs ask for a scope: one that has just it, else the admin's, else none."""
+        keys = self.given_keys(env)
+        return next((key for wanted in (scope, "admin") for has, key in keys if has == wanted), "")

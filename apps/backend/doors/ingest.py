@@ -9,14 +9,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from apps.backend.body import read_body, require_json
-from apps.backend.context import Context, context, tenant_of
+from apps.backend.context import Context, context, require
 from apps.backend.errors import JSON
 from apps.backend.faults import ACK_DELAY_S
 from apps.backend.live.snapshot import ack_of
 from apps.backend.streams import asked_stream, in_flight
 from tracehub.protocol.ack import Gaps, StreamState
 from tracehub.protocol.entries import Batch, parse_batch
-from tracehub.protocol.errors import REFUSALS, InvalidField, NetworkDropped, TraceHubError
+from tracehub.protocol.errors import REFUSALS, Forbidden, InvalidField, NetworkDropped, TraceHubError
+from tracehub.protocol.grants import READ, WRITE
 from tracehub.protocol.ids import ID_BASE_RANDOM_BYTES, id_base, sortable_id
 from tracehub.protocol.messages import Request as StoreRequest
 from tracehub.protocol.messages import StreamKey
@@ -31,6 +32,7 @@ async def ingest(request: Request) -> Response:
     """Take a batch, wait for its commit, acknowledge."""
     started = monotonic_s()
     ctx = context(request)
+    caller = ctx.access.require(request, WRITE)
     if ctx.faults.is_on("drop_network"):
         raise NetworkDropped(retry_after_s=1)
     acks = request.query_params.get("acks", "stored") if request.scope["query_string"] else "stored"
@@ -39,10 +41,13 @@ async def ingest(request: Request) -> Response:
     require_json(request)
     body = await read_body(request, ctx.settings.body_timeout_s)
     batch = parse_batch(body, ctx.clock())
-    to_store = _request(ctx, tenant_of(request), batch)
+    if not caller.may_write(batch.service):
+        raise Forbidden("this key writes another service")
+    ctx.access.take(caller, len(batch.entries))
+    to_store = _request(ctx, caller.tenant_id, batch)
     left_s = ctx.settings.ack_timeout_s - (monotonic_s() - started)
     pending = ctx.submitter.submit(to_store, left_s)
-    ctx.board.on_received(len(batch.entries))
+    ctx.board.on_received(caller.tenant_id, batch.service, len(batch.entries))
     ctx.metrics.tally.received += len(batch.entries)
     outcome = None
     if acks == "stored":
@@ -92,9 +97,9 @@ async def _state(ctx: Context, stream: StreamKey, *, needed: bool) -> StreamStat
 
 
 async def ack(request: Request) -> Response:
-    """How far a service is acknowledged."""
+    """How far a service is acknowledged: also for those who may only write, so that they can go on."""
     ctx = context(request)
-    stream, flying = await asked_stream(ctx, request)
+    stream, flying = await asked_stream(ctx, request, require(request, READ, WRITE))
     return JSON(await ack_of(ctx.ledger, stream, flying))
 
 

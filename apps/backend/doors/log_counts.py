@@ -11,22 +11,24 @@ from starlette.routing import Route
 
 from apps.backend.answers import answer, scoped, success
 from apps.backend.body import read_body, require_json
-from apps.backend.context import caller_of, context
+from apps.backend.context import context, require
 from tracehub.protocol.errors import InvalidField, InvalidJSON
 from tracehub.protocol.fields import read_json
 from tracehub.protocol.filters import NAME_CHARS_MAX, LogFilter, from_json, from_query
+from tracehub.protocol.grants import READ, Door
 from tracehub.protocol.severity import word_of
 from tracehub.protocol.times import iso
 from tracehub.storage.postgres.counting import GROUPS, INTERVALS_MS, OTHER, Counted, level_counts
 
 DAY_MS = 24 * 3600 * 1000
+DOOR = Door("logs")
 FILTER_BYTES_MAX = 256 * 1024
 BUCKETS_MAX = 10_000
 
 
 async def stats(request: Request) -> Response:
     """GET /logs/stats: how many, by level and by service; of the last 24 h unless asked otherwise."""
-    ctx, caller = context(request), caller_of(request)
+    ctx, caller = context(request), require(request, READ, door=DOOR)
     wanted, _ = from_query(request.query_params.multi_items())
     asked = wanted
     end_ms = wanted.end_ms if wanted.end_ms is not None else ctx.clock()
@@ -34,7 +36,7 @@ async def stats(request: Request) -> Response:
     wanted = scoped(replace(wanted, start_ms=start_ms, end_ms=end_ms), caller)
 
     async def count() -> tuple[dict[str, Any], dict[str, Any]]:
-        levels, services = await ctx.counts.by_service(caller.tenant_id, wanted)
+        levels, services = await ctx.counts.by_service(caller.readable_tenant, wanted)
         found = {
             "total_count": sum(levels.values()),
             "level_counts": level_counts(levels, word_of),
@@ -44,12 +46,14 @@ async def stats(request: Request) -> Response:
         return found, {}
 
     # A range that ends now is another one each time: what is remembered is the answer to the question.
-    return await answer(request, f"stats {asked!r}", wanted if asked.end_ms is not None else asked, count)
+    return await answer(
+        request, caller, f"stats {asked!r}", wanted if asked.end_ms is not None else asked, count
+    )
 
 
 async def aggregate(request: Request) -> Response:
     """POST /logs/aggregate?interval=: counts over time, by group if asked."""
-    ctx, caller = context(request), caller_of(request)
+    ctx, caller = context(request), require(request, READ, door=DOOR)
     require_json(request)
     body = await read_body(request, ctx.settings.body_timeout_s, FILTER_BYTES_MAX)
     document = read_json(body) if body else {}
@@ -64,11 +68,11 @@ async def aggregate(request: Request) -> Response:
         _refuse_many((wanted.end_ms - wanted.start_ms) // INTERVALS_MS[interval] + 1)
 
     async def count() -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        counted = await ctx.counts.by_time(caller.tenant_id, wanted, interval, group)
+        counted = await ctx.counts.by_time(caller.readable_tenant, wanted, interval, group)
         _refuse_many(len({c.bucket_ms for c in counted}))  # of an open range, those that are not empty
         return _buckets(counted, group), {"interval": interval}
 
-    return await answer(request, f"aggregate {interval} {group!r}", wanted, count)
+    return await answer(request, caller, f"aggregate {interval} {group!r}", wanted, count)
 
 
 def _group(given: Any) -> str | None:
@@ -113,17 +117,17 @@ def _buckets(counted: list[Counted], group: str | None) -> list[dict[str, Any]]:
 
 async def services(request: Request) -> Response:
     """GET /logs/services: names, sorted."""
-    ctx, caller = context(request), caller_of(request)
+    ctx, caller = context(request), require(request, READ, door=DOOR)
 
     async def find() -> tuple[list[str], dict[str, Any]]:
-        return await ctx.counts.services(caller.tenant_id, caller.app_key), {}
+        return await ctx.counts.services(caller.readable_tenant, caller.app_key), {}
 
-    return await answer(request, "services", LogFilter(), find)
+    return await answer(request, caller, "services", LogFilter(), find)
 
 
 async def storage(request: Request) -> Response:
     """GET /logs/storage: the tenant's share of the disk."""
-    share = await context(request).counts.storage(caller_of(request).tenant_id)
+    share = await context(request).counts.storage(require(request, READ, door=DOOR).readable_tenant)
     return success(
         {
             "size_bytes": share.bytes,

@@ -6,17 +6,18 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from apps.backend.context import Context
-from apps.backend.doors import logs
+from apps.backend.doors import keys, logs
 from apps.backend.errors import LOG_SERVICE
 
 BASE = "/api/v1"
 BELOW = f"{BASE}/"
+ROUTES = (*logs.ROUTES, *keys.ROUTES)
 
 
 def application(ctx: Context) -> Starlette:
     """What answers below /api/v1."""
     # Not mounted: a mount would keep its routes from saying which methods a path has.
-    routes = [Route(BASE + route.path, route.endpoint, methods=route.methods) for route in logs.ROUTES]
+    routes = [Route(BASE + route.path, route.endpoint, methods=route.methods) for route in ROUTES]
     made = Starlette(routes=routes, exception_handlers=LOG_SERVICE.handlers())
     made.router.redirect_slashes = False
     made.state.context = ctx

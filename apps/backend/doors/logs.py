@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from apps.backend.answers import answer, scoped, success
 from apps.backend.body import read_body, require_json
-from apps.backend.context import Context, caller_of, context, mended, query_int, tenant_of
+from apps.backend.context import Context, context, mended, query_int, require
 from apps.backend.doors import log_counts, stream
 from apps.backend.errors import JSON
 from apps.backend.writing import Written, read_once, write
@@ -27,6 +27,7 @@ from tracehub.protocol.filters import (
     read_cursor,
     write_cursor,
 )  # fmt: skip
+from tracehub.protocol.grants import READ, WRITE, Caller, Door
 from tracehub.protocol.limits import TEXT_CHARS_MAX
 from tracehub.protocol.logentry import log_entry, stored_entry
 from tracehub.protocol.logservice import Given, read_batch, read_one
@@ -34,7 +35,7 @@ from tracehub.protocol.messages import Entry, id_of
 from tracehub.protocol.times import unix_ms
 from tracehub.storage.postgres.counting import is_counted
 
-DOOR = "logs"
+DOOR = Door("logs")
 FILTER_BYTES_MAX = 256 * 1024
 WRITE_BYTES_MAX = 10 * 1024 * 1024
 AROUND, AROUND_MAX = 15, 100
@@ -43,7 +44,8 @@ TOGETHER_MAX = 10_000  # entries of a trace or request in one answer
 
 async def logs(request: Request) -> Response:
     """GET /logs?<filter>."""
-    return await _answered(request, *from_query(request.query_params.multi_items()))
+    caller = require(request, READ, door=DOOR)
+    return await _answered(request, caller, *from_query(request.query_params.multi_items()))
 
 
 async def write_one(request: Request) -> Response:
@@ -70,7 +72,7 @@ async def write_batch(request: Request) -> Response:
 
 
 async def _written(request: Request, read: Callable[..., list[Entry]]) -> Written:
-    ctx, caller = context(request), caller_of(request)
+    ctx, caller = context(request), require(request, WRITE, door=DOOR)
     require_json(request)
     body = await read_body(request, ctx.settings.body_timeout_s, WRITE_BYTES_MAX)
     once = read_once(request, caller, body)
@@ -78,8 +80,8 @@ async def _written(request: Request, read: Callable[..., list[Entry]]) -> Writte
     return await write(
         ctx,
         caller,
-        lambda now_ms, _: read(document, Given(now_ms, lambda _: "", caller.app_key)),
-        door=DOOR,
+        lambda now_ms, _: read(document, Given(now_ms, caller.tenant_for, caller.writes_as)),
+        door=DOOR.name,
         once=once,
     )
 
@@ -92,9 +94,10 @@ def _stored(written: Written, data: Any) -> JSON:
 
 async def query(request: Request) -> Response:
     """POST /logs/query, the filter as JSON."""
+    caller = require(request, READ, door=DOOR)
     require_json(request)
     body = await read_body(request, context(request).settings.body_timeout_s, FILTER_BYTES_MAX)
-    return await _answered(request, *from_json(read_json(body)))
+    return await _answered(request, caller, *from_json(read_json(body)))
 
 
 async def log_by_id(request: Request) -> Response:
@@ -104,8 +107,8 @@ async def log_by_id(request: Request) -> Response:
 
 async def around(request: Request) -> Response:
     """GET /logs/{id}/around: the lines of the same service before and after one."""
-    search, tenant_id = context(request).search, tenant_of(request)
-    row = await _asked_row(request)
+    search, row = context(request).search, await _asked_row(request)
+    tenant_id = str(row["tenant_id"])
     lines = max(1, query_int(request, "lines", AROUND, AROUND_MAX))
     here = _place(row)
     same = LogFilter(exact=(("service", (row["service"],)),))
@@ -118,8 +121,9 @@ async def around(request: Request) -> Response:
 
 async def _asked_row(request: Request) -> dict[str, Any]:
     """The row of the id in the path. Raises InvalidId, NotFound."""
-    row = await context(request).search.entry(tenant_of(request), read_id(request.path_params["id"]))
-    if row is None:
+    caller = require(request, READ, door=DOOR)
+    row = await context(request).search.entry(caller.readable_tenant, read_id(request.path_params["id"]))
+    if row is None or not caller.may_touch(row["service"]):
         raise NotFound("Log entry not found")
     return row
 
@@ -128,8 +132,8 @@ def _place(row: dict[str, Any]) -> Position:
     return Position(unix_ms(row["ts"]), row["id"].bytes)
 
 
-async def _answered(request: Request, wanted: LogFilter, paging: Paging) -> Response:
-    ctx, caller = context(request), caller_of(request)
+async def _answered(request: Request, caller: Caller, wanted: LogFilter, paging: Paging) -> Response:
+    ctx = context(request)
     wanted = scoped(wanted, caller)
     after, skip = None, 0
     if paging.cursor:
@@ -139,10 +143,12 @@ async def _answered(request: Request, wanted: LogFilter, paging: Paging) -> Resp
 
     async def find() -> tuple[dict[str, Any], dict[str, Any]]:
         rows = await ctx.search.page(
-            caller.tenant_id, wanted, limit=paging.page_size + 1, ascending=paging.ascending, after=after,
+            caller.readable_tenant, wanted, limit=paging.page_size + 1, ascending=paging.ascending, after=after,
             skip=skip,
         )  # fmt: skip
-        total, estimated = await _total(ctx, caller.tenant_id, wanted) if paging.count else (None, False)
+        total, estimated = (
+            await _total(ctx, caller.readable_tenant, wanted) if paging.count else (None, False)
+        )
         shown, cursor = _page(rows, wanted, paging.page_size, ascending=paging.ascending)
         found = {
             "entries": [stored_entry(row) for row in shown],
@@ -154,7 +160,7 @@ async def _answered(request: Request, wanted: LogFilter, paging: Paging) -> Resp
         }
         return found, {"estimated": True} if estimated else {}
 
-    return await answer(request, f"list {paging!r}", wanted, find)
+    return await answer(request, caller, f"list {paging!r}", wanted, find)
 
 
 def _page(
@@ -166,7 +172,7 @@ def _page(
     return rows[:size], write_cursor(_place(rows[size - 1]), wanted, ascending=ascending)
 
 
-async def _total(ctx: Context, tenant_id: str, wanted: LogFilter) -> tuple[int, bool]:
+async def _total(ctx: Context, tenant_id: str | None, wanted: LogFilter) -> tuple[int, bool]:
     if is_counted(wanted):
         total = await ctx.counts.total(tenant_id, wanted)
         return total, False
@@ -184,7 +190,7 @@ async def of_request(request: Request) -> Response:
 
 
 async def _together(request: Request, column: str, refusal: type[TraceHubError]) -> Response:
-    ctx, caller = context(request), caller_of(request)
+    ctx, caller = context(request), require(request, READ, door=DOOR)
     value = mended(request.path_params[column])
     if len(value) > TEXT_CHARS_MAX[column]:
         raise refusal
@@ -192,7 +198,7 @@ async def _together(request: Request, column: str, refusal: type[TraceHubError])
     cursor = request.query_params.get("cursor")
     after = read_cursor(cursor, wanted, ascending=True) if cursor else None
     rows = await ctx.search.page(
-        caller.tenant_id, wanted, limit=TOGETHER_MAX + 1, ascending=True, after=after
+        caller.readable_tenant, wanted, limit=TOGETHER_MAX + 1, ascending=True, after=after
     )
     shown, go_on = _page(rows, wanted, TOGETHER_MAX, ascending=True)
     meta = {"truncated": True, "next_cursor": go_on} if go_on else None

@@ -15,16 +15,27 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apps.backend.answers import scoped
 from apps.backend.body import read_body
-from apps.backend.context import Context, caller_of, context, mended
+from apps.backend.context import Context, context, mended, require
 from apps.backend.doors import logstream_socket
 from apps.backend.errors import JSON, Dialect
 from apps.backend.writing import read_once, write
 from tracehub.protocol import logstream
-from tracehub.protocol.errors import InvalidId, InvalidJSON, NotFound
+from tracehub.protocol.credentials import EVERYWHERE, Kind
+from tracehub.protocol.errors import (
+    HalfAPair,
+    InvalidId,
+    InvalidJSON,
+    MissingKey,
+    NotFound,
+    Unauthorized,
+    WrongKind,
+)
 from tracehub.protocol.fields import read_id, read_json
 from tracehub.protocol.filters import LogFilter, Position, read_cursor, write_cursor
+from tracehub.protocol.grants import READ, WRITE, Caller, Door
 from tracehub.protocol.logentry import log_entry, stored_entry
 from tracehub.protocol.messages import Entry
+from tracehub.protocol.tenants import DEFAULT_TENANT
 from tracehub.protocol.times import iso, unix_ms
 from tracehub.storage.postgres.counting import is_counted
 
@@ -52,6 +63,7 @@ def _shape(told: dict[str, Any]) -> dict[str, Any]:
 
 
 LOGSTREAM = Dialect(_shape)
+DOOR: Final = Door(logstream.DOOR, EVERYWHERE | Kind.TOKEN)
 _SHARED: Final = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
@@ -67,7 +79,7 @@ _SHARED: Final = (
 async def health(request: Request) -> Response:
     """GET /api/health."""
     ctx = context(request)
-    up = await asyncio.gather(ctx.reading.totals(), ctx.queue.ping(), return_exceptions=True)
+    up = await asyncio.gather(ctx.ledger.epochs(DEFAULT_TENANT, ""), ctx.queue.ping(), return_exceptions=True)
     is_well = not any(isinstance(result, BaseException) for result in up)
     told = {
         "status": "ok" if is_well else "degraded",
@@ -77,9 +89,41 @@ async def health(request: Request) -> Response:
     return JSON(told, 200 if is_well else 503)
 
 
+def _writer(request: Request) -> Caller:
+    """Who writes. Raises _Refused, which says why, and Forbidden (tenant)."""
+    try:
+        return require(request, WRITE, door=DOOR)
+    except HalfAPair:
+        raise _Refused("Missing X-Api-Key or X-Api-Token header") from None
+    except MissingKey:
+        raise _Refused("Missing Authorization header or token query parameter") from None
+    except (Unauthorized, WrongKind):
+        raise _Refused("Invalid API secret") from None
+
+
+def _reader(request: Request) -> Caller:
+    """Who reads. Raises _Refused without a reason, and Forbidden (tenant)."""
+    try:
+        return require(request, READ, door=DOOR)
+    except (Unauthorized, WrongKind):
+        raise _Refused from None
+
+
+class _Refused(Exception):
+    """No key, or none for this."""
+
+    def __init__(self, reason: str = "") -> None:
+        self.told = {"error": "Unauthorized", **({"reason": reason} if reason else {})}
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, _Refused)
+    return JSON(error.told, 401, {"WWW-Authenticate": "Bearer"})
+
+
 async def write_logs(request: Request) -> Response:
     """POST /api/logs: those that can be stored are, together; the others are named."""
-    ctx, caller = context(request), caller_of(request)
+    ctx, caller = context(request), _writer(request)
     body = await read_body(request, ctx.settings.body_timeout_s, BODY_BYTES_MAX)
     once = read_once(request, caller, body)
     if not body.strip():
@@ -89,7 +133,7 @@ async def write_logs(request: Request) -> Response:
         app_key=mended(request.headers.get("x-app-key", "")) or None,
         app_id=mended(request.headers.get("x-app-id", "")) or None,
         user_agent=mended(request.headers.get("user-agent", "")) or None,
-        writes_as=caller.app_key,
+        writes_as=caller.writes_as,
     )
     errors: list[str] = []
 
@@ -110,7 +154,7 @@ async def write_logs(request: Request) -> Response:
 
 async def read_logs(request: Request) -> Response:
     """GET /api/logs."""
-    ctx, caller = context(request), caller_of(request)
+    ctx, caller = context(request), _reader(request)
     wanted = scoped(logstream.read_filter(request.query_params.multi_items()), caller)
     paging = logstream.read_paging(request.query_params)
     after = read_cursor(paging.cursor, wanted, ascending=False) if paging.cursor else None
@@ -139,7 +183,7 @@ def _place(row: dict[str, Any]) -> Position:
 
 async def log_by_id(request: Request) -> Response:
     """GET /api/logs/{id}: an entry, or the newest one of a trace."""
-    ctx, caller = context(request), caller_of(request)
+    ctx, caller = context(request), _reader(request)
     name = mended(request.path_params["id"])
     row = None
     with contextlib.suppress(InvalidId):
@@ -174,7 +218,10 @@ def application(ctx: Context) -> ASGIApp:
         Route("/{path:path}", options, methods=["OPTIONS"]),
         WebSocketRoute("/ws", logstream_socket.socket),
     ]
-    made = Starlette(routes=routes, exception_handlers={**LOGSTREAM.handlers(), HTTPException: _nothing_here})
+    made = Starlette(
+        routes=routes,
+        exception_handlers={**LOGSTREAM.handlers(), HTTPException: _nothing_here, _Refused: _refused},
+    )
     made.router.redirect_slashes = False
     made.state.context = ctx
     return _spoken(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,18 +11,23 @@ import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from apps.backend.answers import scoped
-from apps.backend.context import Caller, Context, caller_of
+from apps.backend.context import Context
 from apps.backend.live.sockets import Client
 from tracehub.protocol import logstream
-from tracehub.protocol.errors import InvalidField
+from tracehub.protocol.credentials import Kind
+from tracehub.protocol.errors import InvalidField, TraceHubError
 from tracehub.protocol.filters import LogFilter
+from tracehub.protocol.grants import READ, Caller, Door
 from tracehub.runtime.clock import monotonic_s
 
 MESSAGES_PER_SECOND_MAX: Final = 20
-TOO_MANY_MESSAGES, TOO_MANY_CLIENTS = 1008, 1013
+TOO_MANY_MESSAGES, TOO_MANY_CLIENTS, UNAUTHORIZED = 1008, 1013, 4401
+LOOK_S: Final = 2.0  # how soon a socket sees that its key has ended
+DOOR: Final = Door(logstream.DOOR, Kind.BEARER | Kind.TOKEN, tenant_in_query=True)
 _FILTERS: Final = frozenset(
     ("app_key", "app_id", "level", "min_level", "category", "search", "trace_id", "door")
 )
+_UNAUTHORIZED: Final = {"type": "error", "message": "Unauthorized: invalid or missing token."}
 _INVALID_FILTER: Final = {"type": "error", "message": "Invalid filter."}
 
 
@@ -29,7 +35,18 @@ async def socket(websocket: WebSocket) -> None:
     """One client, until it goes."""
     ctx: Context = websocket.app.state.context
     await websocket.accept()
-    await _Session(ctx, websocket, caller_of(websocket)).run()
+    try:
+        caller = ctx.access.require(websocket, READ, door=DOOR)
+    except TraceHubError:
+        await _refuse(websocket)
+        return
+    await _Session(ctx, websocket, caller).run()
+
+
+async def _refuse(websocket: WebSocket) -> None:
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it has gone already
+        await websocket.send_text(orjson.dumps(_UNAUTHORIZED).decode())
+        await websocket.close(UNAUTHORIZED)
 
 
 class _Session:
@@ -50,7 +67,7 @@ class _Session:
             await self._send({"type": "connected", "connections": self._connections()})
             if not self._filter(self._websocket.query_params.multi_items()):
                 await self._send(_INVALID_FILTER)
-            tasks = [asyncio.create_task(self._hand_on()), asyncio.create_task(self._listen())]
+            tasks = [asyncio.create_task(run()) for run in (self._hand_on, self._listen, self._watch)]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         except (WebSocketDisconnect, RuntimeError):  # it has gone meanwhile
             pass
@@ -65,6 +82,14 @@ class _Session:
             await self._client.news.wait()
             for frame in self._client.take():
                 await self._websocket.send_text(frame.decode())
+
+    async def _watch(self) -> None:
+        """Until the key has ended."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if not self._ctx.access.stands(self._caller):
+                await _refuse(self._websocket)
+                return
 
     async def _listen(self) -> None:
         """What a client says, until it goes or says too much."""

@@ -11,11 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from apps.backend.context import Context, context, tenant_of
-from apps.backend.doors.operate import settings_body
+from apps.backend.context import Context, context, require, require_admin
+from apps.backend.doors.operate import small_body
 from apps.backend.errors import JSON
 from apps.backend.live.snapshot import try_snapshot
+from apps.backend.live.view import View
 from tracehub.protocol.errors import Forbidden, InvalidField, TraceHubError, Transient
+from tracehub.protocol.grants import READ
 
 PROBE_S = 2.0
 
@@ -61,25 +63,28 @@ async def _probe(ctx: Context) -> dict[str, bool]:
 
 
 async def metrics(request: Request) -> Response:
-    """GET /metrics: Prometheus text."""
+    """GET /metrics: Prometheus text. What this process counts is of all tenants, so bound keys are not told."""
     ctx = context(request)
-    snapshot = await try_snapshot(ctx.snapshots, tenant_of(request))
-    return Response(ctx.metrics.render(snapshot), media_type=CONTENT_TYPE_LATEST)
+    caller = require(request, READ)
+    snapshot = await try_snapshot(ctx.snapshots, View.of(caller))
+    body = ctx.metrics.render(snapshot, of_process=not caller.is_bound)
+    return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 
 async def snapshot(request: Request) -> Response:
     """GET /metrics/snapshot."""
-    return JSON(await context(request).snapshots.take(tenant_of(request)))
+    return JSON(await context(request).snapshots.take(View.of(require(request, READ))))
 
 
 async def series(request: Request) -> Response:
     """GET /metrics/series: the last hour of this backend."""
-    return JSON(context(request).trail.plain())
+    return JSON(context(request).trail.plain(View.of(require(request, READ))))
 
 
 async def faults(request: Request) -> Response:
     """GET /metrics/control: what is on."""
     ctx = context(request)
+    require(request, READ)
     with contextlib.suppress(Transient):  # what this process knows is the best there is
         await ctx.faults.refresh()
     return JSON({"enabled": ctx.settings.faults, "faults": ctx.faults.active()})
@@ -88,7 +93,9 @@ async def faults(request: Request) -> Response:
 async def control(request: Request) -> Response:
     """POST /metrics/control: start a fault."""
     ctx = context(request)
-    body = await settings_body(request)
+    if require_admin(request).is_bound:
+        raise Forbidden("a fault is everybody's: only an admin of all tenants may start one")
+    body = await small_body(request)
     if not ctx.settings.faults:
         raise Forbidden("faults are off; start the server with TRACEHUB_FAULTS=1 to allow them")
     name = next((body[key] for key in ("action", "command", "control") if body.get(key) is not None), None)

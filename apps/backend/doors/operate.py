@@ -11,26 +11,30 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from apps.backend.body import read_body, require_json
+from apps.backend.body import read_body
 from apps.backend.context import (
     Context,
+    asked_service,
     context,
     query_int,
     query_text,
-    require_own_page,
+    require,
+    require_admin,
     row_id,
-    tenant_of,
 )
 from apps.backend.errors import JSON
+from apps.backend.live.view import View
 from apps.backend.streams import in_flight
-from tracehub.pipeline.proof import prove
+from tracehub.pipeline.proof import prove, together
 from tracehub.protocol.errors import Conflict, InvalidField, NotFound, Unavailable, UnknownService
+from tracehub.protocol.grants import READ, Caller
 from tracehub.protocol.lenient import load_json
 from tracehub.protocol.limits import EPOCH_MAX, REPLAY_RANGE_MAX, SEQ_MAX
 from tracehub.protocol.logentry import log_entry
 from tracehub.protocol.messages import Request as StoreRequest
 from tracehub.protocol.messages import StreamKey, decode_entry
 from tracehub.protocol.times import iso, unix_ms
+from tracehub.storage.postgres.reading import LedgerReading
 
 PAGE_DEFAULT, PAGE_MAX, OFFSET_MAX = 100, 1_000, 1_000_000
 REPLAY_STATUSES = ("pending", "running", "completed", "lost")
@@ -39,34 +43,46 @@ SMALL_BODY_BYTES_MAX = 64 * 1024
 
 async def services(request: Request) -> Response:
     """GET /services."""
-    return JSON(await context(request).snapshots.services(tenant_of(request)))
+    return JSON(await context(request).snapshots.services(View.of(require(request, READ))))
 
 
 async def proof(request: Request) -> Response:
     """GET /proof."""
-    ctx = context(request)
-    return JSON(
-        await prove(
-            ctx.reading,
-            ctx.buffers,
-            ctx.queue,
-            tenant_id=tenant_of(request),
-            service=query_text(request, "service"),
-        )
-    )
+    ctx, caller = context(request), require(request, READ)
+    service = asked_service(request, caller)
+    ledger = ctx.reading if caller.is_admin else _Clients(ctx.reading)
+    if not caller.all_tenants:
+        return JSON(await prove(ledger, ctx.buffers, ctx.queue, tenant_id=caller.tenant_id, service=service))
+    proofs = {
+        tenant_id: await prove(ledger, ctx.buffers, ctx.queue, tenant_id=tenant_id, service=service)
+        for tenant_id in sorted({caller.tenant_id, *await ctx.reading.tenants()})
+    }
+    return JSON(together(proofs))
+
+
+class _Clients:
+    """The ledger without the numberings that the server gives: only admins see those."""
+
+    def __init__(self, reading: LedgerReading) -> None:
+        self._reading = reading
+        self.proof_of_buffer = reading.proof_of_buffer
+
+    async def proof(self, tenant_id: str, service: str | None) -> list[dict[str, Any]]:
+        rows = await self._reading.proof(tenant_id, service)
+        return [row for row in rows if not row["service"].startswith("@")]
 
 
 async def replays(request: Request) -> Response:
     """GET /replay."""
-    ctx = context(request)
+    ctx, caller = context(request), require(request, READ)
     status = query_text(request, "status")
     if status is not None and status not in REPLAY_STATUSES:
         raise InvalidField(f"must be one of {', '.join(REPLAY_STATUSES)}", field="status")
     limit, offset = _page(request)
     rows = await ctx.reading.replays(
-        tenant_of(request),
+        caller.readable_tenant,
         status=status,
-        service=query_text(request, "service"),
+        service=asked_service(request, caller),
         limit=limit,
         offset=offset,
     )
@@ -76,17 +92,19 @@ async def replays(request: Request) -> Response:
 
 async def request_replay(request: Request) -> Response:
     """POST /replay: somebody asks for a range."""
-    ctx = context(request)
-    body = await settings_body(request)
+    ctx, caller = context(request), require_admin(request)
+    body = await small_body(request)
     service = body.get("service")
     if not isinstance(service, str) or not service:
         raise InvalidField("service is required", field="service")
+    if not caller.may_touch(service):
+        raise UnknownService
     first, last = whole(body, "from", 1, SEQ_MAX), whole(body, "to", 1, SEQ_MAX)
     if first > last:
         raise InvalidField("from must not be above to", field="from")
     if last - first + 1 > REPLAY_RANGE_MAX:
         raise InvalidField(f"a replay covers at most {REPLAY_RANGE_MAX} numbers", field="to")
-    tenant_id = tenant_of(request)
+    tenant_id = caller.tenant_id
     epochs = await ctx.ledger.epochs(tenant_id, service)
     epoch = whole(body, "epoch", 0, EPOCH_MAX) if body.get("epoch") is not None else (epochs or [-1])[-1]
     if epoch not in epochs:
@@ -100,9 +118,9 @@ async def request_replay(request: Request) -> Response:
 
 async def abandon_replay(request: Request) -> Response:
     """POST /replay/{id}/abandon: an operator signs the rest off."""
-    ctx = context(request)
-    await settings_body(request)
-    row = await ctx.reading.replay(tenant_of(request), row_id(request))
+    ctx, caller = context(request), require_admin(request)
+    await small_body(request)
+    row = await ctx.reading.replay(caller.tenant_id, row_id(request), caller.app_key)
     if row is None:
         raise NotFound("there is no replay of this id")
     if row["status"] in ("completed", "lost"):
@@ -116,8 +134,8 @@ async def abandon_replay(request: Request) -> Response:
         await ctx.queue.publish(
             "replay:completed",
             {
-                "id": done.id, "service": stream.numbering, "epoch": stream.epoch, "from": done.first,
-                "to": done.last, "count": done.count, "latencyMs": done.latency_ms,
+                "tenant": stream.tenant_id, "id": done.id, "service": stream.numbering, "epoch": stream.epoch,
+                "from": done.first, "to": done.last, "count": done.count, "latencyMs": done.latency_ms,
             },
         )  # fmt: skip
     return JSON({"id": row["id"], "lost": count})
@@ -125,11 +143,11 @@ async def abandon_replay(request: Request) -> Response:
 
 async def dead_letters(request: Request) -> Response:
     """GET /dead-letters."""
-    ctx = context(request)
+    ctx, caller = context(request), require(request, READ)
     limit, offset = _page(request)
     rows = await ctx.reading.dead_letters(
-        tenant_of(request),
-        service=query_text(request, "service"),
+        caller.readable_tenant,
+        service=asked_service(request, caller),
         reason=query_text(request, "reason"),
         limit=limit,
         offset=offset,
@@ -142,16 +160,16 @@ async def dead_letters(request: Request) -> Response:
 
 async def retry_dead_letter(request: Request) -> Response:
     """POST /dead-letters/{id}/retry: store it after all; its number moves from lost to received."""
-    ctx = context(request)
-    await settings_body(request)
-    row = await _dead_letter(ctx, request)
+    ctx, caller = context(request), require_admin(request)
+    await small_body(request)
+    row = await _dead_letter(ctx, request, caller)
     if row["reason"] == "conflict":
         raise Conflict("the number is stored with other content; this entry can only be discarded")
     # It keeps its id: refused again it is the same letter, tried twice by mistake it is one row.
     outcome = await ctx.submitter.submit(_as_request(row), ctx.settings.ack_timeout_s).outcome
     if outcome is None:
         raise Unavailable("the entry waits in the queue; look again", retry_after_s=1)
-    still = await ctx.reading.dead_letters(tenant_of(request), letter_id=row["id"])
+    still = await ctx.reading.dead_letters(caller.tenant_id, letter_id=row["id"])
     if still:
         raise Conflict("the store still refuses this entry")
     return JSON({"id": row["id"], "status": "stored", "ackTill": outcome.ack_till})
@@ -159,18 +177,14 @@ async def retry_dead_letter(request: Request) -> Response:
 
 async def delete_dead_letter(request: Request) -> Response:
     """DELETE /dead-letters/{id}: it is not needed; its number stays signed off."""
-    ctx = context(request)
-    require_json(request, strict=True)
-    require_own_page(request)
-    if not await ctx.reading.delete_dead_letter(tenant_of(request), row_id(request)):
+    ctx, caller = context(request), require_admin(request)
+    if not await ctx.reading.delete_dead_letter(caller.tenant_id, row_id(request), caller.app_key):
         raise NotFound("there is no dead letter of this id")
     return Response(status_code=204)
 
 
-async def settings_body(request: Request) -> dict[str, Any]:
-    """The body of a route that changes something: JSON, from this machine's own pages only; may be empty."""
-    require_json(request, strict=True)
-    require_own_page(request)
+async def small_body(request: Request) -> dict[str, Any]:
+    """The JSON object in the body of a route that changes settings (see require_admin); may be empty."""
     text = await read_body(request, context(request).settings.body_timeout_s, SMALL_BODY_BYTES_MAX)
     body = load_json(text) if text.strip() else {}
     if not isinstance(body, dict):
@@ -242,8 +256,8 @@ def _letter(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _dead_letter(ctx: Context, request: Request) -> dict[str, Any]:
-    rows = await ctx.reading.dead_letters(tenant_of(request), letter_id=row_id(request))
+async def _dead_letter(ctx: Context, request: Request, caller: Caller) -> dict[str, Any]:
+    rows = await ctx.reading.dead_letters(caller.tenant_id, service=caller.app_key, letter_id=row_id(request))
     if not rows:
         raise NotFound("there is no dead letter of this id")
     return rows[0]

@@ -1,15 +1,18 @@
 """The web interface: the built files of apps/dashboard, under a strict security policy.
 
-A page's address may also be an API route (`/services`, `/replay`): a browser that asks for HTML gets the page,
-everybody else the JSON. Without built files the address says how to get them; the rest of the server runs.
+Pages need a key that may read, or lead to /login; the built files are everybody's: there is nothing in them but
+the program. A page's address may also be an API route (`/services`, `/replay`): a browser that asks for HTML gets
+the page, everybody else the JSON. Without built files the address says how to get them; the rest of the server runs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
@@ -18,6 +21,7 @@ from apps.backend.body import header
 BUILT = Path(__file__).resolve().parents[2] / "dashboard" / "dist"
 PAGES = frozenset(("/", "/live-logs", "/services", "/replay", "/queue"))
 BELOW = ("/services/",)
+LOGIN = "/login"
 FILES = ("/assets/", "/icon.svg")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -39,7 +43,9 @@ _ABSENT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>TraceHu
 class Pages:
     """An ASGI application for what `wants` says yes to."""
 
-    def __init__(self, built: Path = BUILT) -> None:
+    def __init__(self, built: Path = BUILT, may_see: Callable[[Scope], bool] = lambda _: True) -> None:
+        """`may_see`: whether who asks may have pages; the others are sent to the log-in."""
+        self._may_see = may_see
         self._index = built / "index.html"
         self._files = StaticFiles(directory=built, check_dir=False)
 
@@ -69,10 +75,18 @@ class Pages:
             # Names of built files hold a hash of what is in them.
             response.headers["cache-control"] = "public, max-age=31536000, immutable"
             return response
+        if not self._may_see(scope):
+            return to_login(scope["path"], scope.get("query_string", b"").decode("latin-1"))
         if not self._index.exists():
             return HTMLResponse(_ABSENT, 503, _HEADERS)
         # An address that is nobody's has a page, too, that says so and leads on.
         return FileResponse(self._index, 200 if self.wants(scope) else 404, headers=_HEADERS)
+
+
+def to_login(path: str, query: str = "") -> Response:
+    """Where a page sends those who may not read it."""
+    onwards = f"{path}?{query}" if query else path
+    return RedirectResponse(f"{LOGIN}?next={quote(onwards, safe='/')}", 303, {"cache-control": "no-store"})
 
 
 def is_visit(scope: Scope) -> bool:

@@ -12,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from apps.backend.context import context, query_int
+from apps.backend.context import context, query_int, require
 from apps.backend.errors import JSON
 from apps.backend.streams import asked_stream
 from tracehub.protocol import ranges as r
 from tracehub.protocol.ack import Gaps, StreamState
 from tracehub.protocol.errors import InvalidField
+from tracehub.protocol.grants import READ
 from tracehub.protocol.limits import SEQ_MAX
 
 RANGES_MAX = 1_000
@@ -27,7 +28,7 @@ KINDS = ("stored", "lost", "missing", "replaying", "expired")
 async def sequence(request: Request) -> Response:
     """Stored, in flight, missing, replaying, lost and expired numbers between `from` and `to`."""
     ctx = context(request)
-    stream, flying = await asked_stream(ctx, request)
+    stream, flying = await asked_stream(ctx, request, require(request, READ))
     # Without a row in the ledger its first batch still waits.
     state = await ctx.ledger.state(stream, flying) or StreamState(0, 0, r.highest(flying), Gaps())
     first = max(1, query_int(request, "from", 1, SEQ_MAX))

@@ -48,9 +48,9 @@ class Frame:
 
 @dataclass(slots=True, eq=False)
 class Follower:
-    """Somebody who follows one tenant's entries through a filter."""
+    """Somebody who follows one tenant's entries (None: all tenants') through a filter."""
 
-    tenant_id: str
+    tenant_id: str | None
     wanted: LogFilter
     since: str
     frames: deque[Frame] = field(default_factory=deque)
@@ -87,7 +87,7 @@ class Feed:
         self._somebody = asyncio.Event()
         self._position = ""
 
-    async def follow(self, tenant_id: str, wanted: LogFilter) -> Follower | None:
+    async def follow(self, tenant_id: str | None, wanted: LogFilter) -> Follower | None:
         """Begin to follow what is committed from now on; None when too many do. End it with `leave`."""
         if len(self._followers) >= FOLLOWERS_MAX:
             return None
@@ -123,9 +123,10 @@ class Feed:
             for name, committed in commits:
                 if _order(name) > _order(follower.since):
                     return
-                for shown in await self._entries(committed, follower.tenant_id):
-                    if matches(follower.wanted, shown):
-                        yield Frame(position, orjson.dumps(shown))
+                for tenant_id in committed.tenants if follower.tenant_id is None else [follower.tenant_id]:
+                    for shown in await self._entries(committed, tenant_id):
+                        if matches(follower.wanted, shown):
+                            yield Frame(position, orjson.dumps(shown))
                 position = name
 
     async def run(self) -> None:
@@ -147,12 +148,12 @@ class Feed:
                 await asyncio.sleep(PAUSE_S)
 
     async def _hand_out(self, name: str, committed: Committed) -> None:
-        tenants = {f.tenant_id for f in self._followers}.intersection(committed.tenants)
-        for tenant_id in tenants:
+        followed = {f.tenant_id for f in self._followers}
+        for tenant_id in [t for t in committed.tenants if None in followed or t in followed]:
             entries = await self._entries(committed, tenant_id)
             encoded = [orjson.dumps(shown) for shown in entries]
             for follower in list(self._followers):
-                if follower.tenant_id == tenant_id and _order(name) > _order(follower.since):
+                if follower.tenant_id in (None, tenant_id) and _order(name) > _order(follower.since):
                     passing = [i for i, shown in enumerate(entries) if matches(follower.wanted, shown)]
                     for i in passing:
                         # Whoever resumes within a commit gets all of it again.
@@ -160,7 +161,7 @@ class Feed:
 
     def _leave_out(self, committed: Committed) -> None:
         for follower in self._followers:
-            if follower.tenant_id in committed.tenants:
+            if follower.tenant_id is None or follower.tenant_id in committed.tenants:
                 follower.skipped += committed.entries
                 follower.news.set()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
+from apps.backend.live.view import View
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.messages import Mark, StreamKey
 from tracehub.protocol.ranges import EMPTY, Ranges, first_numbers, union
@@ -23,6 +24,7 @@ from tracehub.storage.redis.workers import ALIVE_MS, Workers
 
 SILENT_MS = 60_000
 CACHE_S = 1.0
+VIEWS_MAX = 100
 SNAPSHOT_SERVICES_MAX = 200
 
 
@@ -43,49 +45,61 @@ class Snapshots:
         self._faults = faults
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._made_at = -CACHE_S
-        self._made: dict[str, Any] = {}
-        self.live: dict[str, int] = {"sent": 0, "skipped": 0, "clients": 0}
+        self._made: dict[View, tuple[float, dict[str, Any]]] = {}
 
-    async def take(self, tenant_id: str) -> dict[str, Any]:
+    async def take(self, view: View) -> dict[str, Any]:
         """The picture of now, at most CACHE_S old. Raises Transient."""
         async with self._lock:
-            if monotonic_s() - self._made_at > CACHE_S:
-                self._made = await self._make(tenant_id)
-                self._made_at = monotonic_s()
-            return self._made
+            made_at, made = self._made.get(view, (-CACHE_S, {}))
+            if monotonic_s() - made_at > CACHE_S:
+                made = await self._make(view)
+                self._made.pop(view, None)
+                self._made[view] = (monotonic_s(), made)
+                if len(self._made) > VIEWS_MAX:
+                    del self._made[next(iter(self._made))]
+            return made
 
-    async def _make(self, tenant_id: str) -> dict[str, Any]:
+    async def _make(self, view: View) -> dict[str, Any]:
         now = self._clock()
-        depths = await self._queue.depths(now)
         marks = await self._queue.marks()
-        totals = await self._reading.totals()
-        board, second = self._board, self._board.second
-        services = await self.services(tenant_id, marks=marks, limit=SNAPSHOT_SERVICES_MAX)
+        totals = await self._reading.totals(view.tenant_id, view.service)
+        tallies, second = self._board.of(view), self._board.second
+        services = await self.services(view, marks=marks, limit=SNAPSHOT_SERVICES_MAX)
+        own = _own_depth(marks, view, now)
+        if view.of_server:
+            depths = await self._queue.depths(now)
+        else:  # of the whole queue only what is theirs; a replay has no entries before it runs
+            depths = {keys.QUEUE_LOGS: own, keys.QUEUE_RETRY: Depth(0, 0, 0)}
         return {
             "ts": iso(now),
-            "eps": round(board.received.mean(second), 2),
-            "epsStored": round(board.stored.mean(second), 2),
-            "errorRate": board.error_rate(),
+            "eps": round(tallies.received.mean(second), 2),
+            "epsStored": round(tallies.stored.mean(second), 2),
+            "errorRate": tallies.error_rate(second),
             "queue": {
                 "logs": _depth(depths[keys.QUEUE_LOGS]),
                 "retry": _depth(depths[keys.QUEUE_RETRY]),
                 "dead": totals["dead"],
             },
-            "ack": {"p50Ms": board.latency(0.5), "p99Ms": board.latency(0.99)},
+            "ack": {"p50Ms": self._board.latency(0.5), "p99Ms": self._board.latency(0.99)},
             "services": services,
             "workers": await self.workers(),
-            "replays": await self._reading.replay_counts(),
+            "replays": await self._reading.replay_counts(view.tenant_id, view.service),
             "totals": {
-                "received": board.totals["received"],
+                "received": tallies.received_total,
                 "stored": totals["received"],
                 "duplicates": totals["duplicates"],
                 "conflicts": totals["conflicts"],
                 "lost": totals["lost"],
-                "inFlight": sum(mark.entries for mark in marks.values()),
+                "inFlight": own.entries,
             },
             "faults": self._faults.active(),
-            "live": dict(self.live),
+            "live": {
+                "sent": tallies.shown,
+                "skipped": tallies.skipped,
+                "clients": self._board.clients.total()
+                if view.of_server
+                else self._board.clients[view.tenant_id],
+            },
         }
 
     async def workers(self) -> list[dict[str, Any]]:
@@ -102,39 +116,39 @@ class Snapshots:
         ]
 
     async def services(
-        self, tenant_id: str, *, marks: Mapping[str, Mark] | None = None, limit: int | None = None
+        self, view: View, *, marks: Mapping[str, Mark] | None = None, limit: int | None = None
     ) -> list[dict[str, Any]]:
         """GET /services."""
         if marks is None:
             marks = await self._queue.marks()
         flying, since = _in_flight(marks)
-        rows = await self._reading.services(tenant_id)
+        rows = await self._reading.services(view.tenant_id, view.service)
         if limit is not None and len(rows) > limit:
             rows = sorted(rows, key=lambda row: row["updated_at"], reverse=True)[:limit]
-        described = [await self._service(tenant_id, row, flying, since) for row in rows]
+        described = [await self._service(row, flying, since, named=view.tenant_id is None) for row in rows]
         return sorted(described, key=lambda s: str(s["service"]))
 
     async def _service(
         self,
-        tenant_id: str,
         row: dict[str, Any],
         flying: dict[StreamKey, Ranges],
         since: dict[StreamKey, int],
+        *,
+        named: bool,
     ) -> dict[str, Any]:
-        now = self._clock()
+        """`named`: whether the tenant is told, because several are."""
+        now, tenant_id = self._clock(), str(row["tenant_id"])
         stream = StreamKey(tenant_id, row["service"], row["epoch"])
         ack = await ack_of(self._ledger, stream, flying.get(stream, EMPTY), row)
-        board = self._board.services.get((tenant_id, row["service"]))
-        second = self._board.second
-        stored = board.stored.total(second) if board else 0
-        errors = board.errors.total(second) if board else 0
+        tallies, second = self._board.of_service(tenant_id, row["service"]), self._board.second
         seen_ms = unix_ms(row["updated_at"])
         silent = now - seen_ms > SILENT_MS
         state = "replaying" if row["replaying"] else "gapping" if ack["missingCount"] else "ok"
         return {
+            **({"tenant_id": tenant_id} if named else {}),
             **ack,
-            "eps": round(board.stored.mean(second), 2) if board else 0.0,
-            "errorRate": round(errors / stored, 4) if stored else 0.0,
+            "eps": round(tallies.stored.mean(second), 2),
+            "errorRate": tallies.error_rate(second),
             "lagMs": max(0, now - since[stream]) if stream in since else 0,
             "oldestGapMs": _age(row["oldest_gap"], now),
             "lastSeen": iso(seen_ms),
@@ -181,6 +195,17 @@ def _in_flight(marks: Mapping[str, Mark]) -> tuple[dict[StreamKey, Ranges], dict
     return {stream: union(*parts) for stream, parts in flying.items()}, since
 
 
+def _own_depth(marks: Mapping[str, Mark], view: View, now_ms: int) -> Depth:
+    """What of the queued and running entries is within a view."""
+    entries, oldest_ms = 0, now_ms
+    for mark in marks.values():
+        mine = [m for m in mark.streams if view.sees(m.stream.tenant_id, m.stream.numbering)]
+        if mine:
+            entries += sum(last - first + 1 for m in mine for first, last in m.ranges)
+            oldest_ms = min(oldest_ms, mark.queued_ms)
+    return Depth(entries, 0, max(0, now_ms - oldest_ms))
+
+
 def _depth(depth: Depth) -> dict[str, int]:
     return {"depth": depth.entries, "oldestMs": depth.oldest_ms}
 
@@ -191,9 +216,9 @@ def _age(moment: datetime | None, now_ms: int) -> int:
     return max(0, now_ms - unix_ms(moment))
 
 
-async def try_snapshot(snapshots: Snapshots, tenant_id: str) -> dict[str, Any] | None:
+async def try_snapshot(snapshots: Snapshots, view: View) -> dict[str, Any] | None:
     """A snapshot, or None while a store is away."""
     try:
-        return await snapshots.take(tenant_id)
+        return await snapshots.take(view)
     except TraceHubError:
         return None

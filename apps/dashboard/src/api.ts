@@ -19,7 +19,12 @@ export async function ask<T>(path: string, body?: unknown, method = body === und
   let answer: Response;
   try {
     answer = await fetch(path, {
-      headers: { accept: "application/json", ...(body === undefined ? {} : { "content-type": "application/json" }) },
+      headers: {
+        accept: "application/json",
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        // No form of another site can send it, so a change made with the login cookie is really ours.
+        ...(method === "GET" ? {} : { "x-tracehub": "1" }),
+      },
       method,
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       signal: AbortSignal.timeout(TIMEOUT_MS),
@@ -36,9 +41,15 @@ export async function ask<T>(path: string, body?: unknown, method = body === und
     throw new Refusal(`The server answered ${answer.status} without JSON.`, "invalid", answer.status);
   }
   if (answer.ok) return said as T;
+  if (answer.status === 401) logIn();
   const error = (said as { error?: { code?: string; message?: string; field?: string } }).error ?? {};
   const text = error.message ?? `The server answered ${answer.status}.`;
   throw new Refusal(text, error.code ?? "error", answer.status, error.field);
+}
+
+/** The key of this page has ended, or there never was one: to the log-in, and back here. */
+export function logIn(): void {
+  window.location.assign(`/login?next=${encodeURIComponent(window.location.pathname + window.location.search)}`);
 }
 
 export interface Asked<T> {

@@ -4,7 +4,7 @@
  */
 
 import { io } from "socket.io-client";
-import { ask } from "./api";
+import { ask, logIn } from "./api";
 import { LogRing } from "./logring";
 import { store } from "./store";
 import type { Fault, LogEntry, Snapshot } from "./types";
@@ -14,6 +14,7 @@ export const LOGS_MAX = 100_000;
 const LOG_CHARS_MAX = 200_000_000;
 const EVENTS_MAX = 500;
 const TELL_MS = 200;
+const REFUSED_MS = 3_000;
 const SAME_MS = 2_000; // an event heard here and remembered there differ by their clocks
 const STALE_MS = 8_000; // snapshots come every two seconds
 const INSTANT = new Set(["flush_queue", "reset"]); // they end when they begin
@@ -173,8 +174,16 @@ export function connect(): void {
   window.setInterval(() => {
     if (socket.connected) phase(Date.now() - heardAt > STALE_MS ? "silent" : "live");
   }, 1_000);
-  socket.on("disconnect", () => phase("lost"));
-  socket.on("connect_error", () => phase("lost"));
+  socket.on("disconnect", (reason) => {
+    phase("lost");
+    // The server does this when a key has ended; then the next attempt is told so.
+    if (reason === "io server disconnect") socket.connect();
+  });
+  socket.on("connect_error", (reason) => {
+    phase("lost");
+    if (reason.message === "unauthorized") logIn();
+    else if (!socket.active) window.setTimeout(() => socket.connect(), REFUSED_MS); // refused for now
+  });
   socket.on("metrics:snapshot", taken);
   socket.on("log:new", (entry: LogEntry) => {
     logs.push(entry);

@@ -22,6 +22,7 @@ from tracehub_sdk.producer import (
     check_options,
     collect_stats,
     encode_all,
+    key_of_environment,
     new_instance,
 )
 from tracehub_sdk.sender import wall_ms
@@ -54,7 +55,7 @@ class AsyncProducer:
     ) -> None:
         check_options(policy, buffer_entries_max, memory_entries_max)
         keys = Keys.of(service, tenant)
-        target = Endpoint.parse(endpoint, token=token, tenant=tenant)
+        target = Endpoint.parse(endpoint, token=token or key_of_environment(), tenant=tenant)
         self.service = service
         self.instance = new_instance()
         self._store = AsyncRedisBuffer.connect(redis_url, keys, timeout_s=redis_timeout_s)

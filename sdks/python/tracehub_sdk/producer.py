@@ -35,6 +35,11 @@ FULL_RETRY_S = 0.01
 FLUSH_POLL_S = 0.01
 
 
+def key_of_environment() -> str:
+    """The key that the environment has for writing; "" is none."""
+    return os.environ.get("TRACEHUB_WRITE_KEY", "").strip()
+
+
 def new_instance() -> str:
     """A name for this producer among those of its service."""
     return f"{os.uname().nodename if hasattr(os, 'uname') else 'host'}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -83,7 +88,9 @@ class Producer:
     """Delivers the logs of `service`. Nothing but wrong constructor arguments ever raises.
 
     `redis_url`: the Redis that keeps the buffer; its durability is the promise's.
-    `endpoint`: the server, `http://host:port`. `token`, `tenant`: what to show it.
+    `endpoint`: the server, `http://host:port`. `token`: the key to show it, else that of TRACEHUB_WRITE_KEY.
+    `tenant`: a UUID or a name, for a key that is bound to none; for one that is, the same, so that the server finds
+    the buffer when it replays a gap.
     `policy`: what happens at `buffer_entries_max` unacknowledged entries, `block` or `drop_oldest`.
     `memory_entries_max`: how many entries wait in memory while Redis is down.
     `transport`: sends requests instead of HTTP, for tests and simulators.
@@ -105,7 +112,7 @@ class Producer:
     ) -> None:
         check_options(policy, buffer_entries_max, memory_entries_max)
         keys = Keys.of(service, tenant)
-        target = Endpoint.parse(endpoint, token=token, tenant=tenant)
+        target = Endpoint.parse(endpoint, token=token or key_of_environment(), tenant=tenant)
         self.service = service
         self.instance = new_instance()
         # Two connections: an append never waits behind a load of the sender.

@@ -50,13 +50,13 @@ class Storage:
 
 
 class LogCounts:
-    """`fetch` runs a query within its time."""
+    """`fetch` runs a query within its time. Tenant None: all of them."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
 
     async def by_time(
-        self, tenant_id: str, wanted: LogFilter, interval: str, group: str | None = None
+        self, tenant_id: str | None, wanted: LogFilter, interval: str, group: str | None = None
     ) -> list[Counted]:
         """Ascending; `group` is a column of logs, or "metadata.<key>"."""
         if interval != "minute" and group in (None, "service", "severity") and is_counted(wanted):
@@ -74,7 +74,9 @@ class LogCounts:
             for row in rows
         ]
 
-    async def by_service(self, tenant_id: str, wanted: LogFilter) -> tuple[dict[int, int], dict[str, int]]:
+    async def by_service(
+        self, tenant_id: str | None, wanted: LogFilter
+    ) -> tuple[dict[int, int], dict[str, int]]:
         """Severity to entries, and service to entries (the SERVICES_MAX largest)."""
         if is_counted(wanted):
             text, args = _counted_source(tenant_id, wanted)
@@ -89,17 +91,17 @@ class LogCounts:
         largest = sorted(services.items(), key=lambda item: (-item[1], item[0]))[:SERVICES_MAX]
         return levels, dict(largest)
 
-    async def total(self, tenant_id: str, wanted: LogFilter) -> int:
+    async def total(self, tenant_id: str | None, wanted: LogFilter) -> int:
         """How many entries there are of a question that is counted."""
         text, args = _counted_source(tenant_id, wanted)
         rows = await self._fetch(SQL.count_total.format(source=text), args)
         return int(rows[0]["entries"] or 0)
 
-    async def services(self, tenant_id: str, service: str | None = None) -> list[str]:
+    async def services(self, tenant_id: str | None, service: str | None = None) -> list[str]:
         """The names, sorted; all, or one if it is there."""
         return [row["service"] for row in await self._fetch(SQL.service_names, [tenant_id, service])]
 
-    async def storage(self, tenant_id: str) -> Storage:
+    async def storage(self, tenant_id: str | None) -> Storage:
         """By bytes of what is counted."""
         row = (await self._fetch(SQL.storage_share, [tenant_id]))[0]
         share = row["own_bytes"] / row["all_bytes"] if row["all_bytes"] else 0.0
@@ -112,7 +114,9 @@ def is_counted(wanted: LogFilter) -> bool:
     return not others and all(column == "service" for column, _ in wanted.exact)
 
 
-def _raw_source(tenant_id: str, wanted: LogFilter, interval: str, group: str | None) -> tuple[str, list[Any]]:
+def _raw_source(
+    tenant_id: str | None, wanted: LogFilter, interval: str, group: str | None
+) -> tuple[str, list[Any]]:
     where = where_of(tenant_id, wanted)
     column = "null::text"
     if group is not None and group.startswith("metadata."):
@@ -124,7 +128,7 @@ def _raw_source(tenant_id: str, wanted: LogFilter, interval: str, group: str | N
     return SQL.counts_of_rows.format(interval=interval, group=column, where=where), where.args
 
 
-def _counted_source(tenant_id: str, wanted: LogFilter) -> tuple[str, list[Any]]:
+def _counted_source(tenant_id: str | None, wanted: LogFilter) -> tuple[str, list[Any]]:
     """Whole hours from the counts, the rest from the rows."""
     start = -(-wanted.start_ms // HOUR_MS) * HOUR_MS if wanted.start_ms is not None else None
     end = (wanted.end_ms + 1) // HOUR_MS * HOUR_MS if wanted.end_ms is not None else None

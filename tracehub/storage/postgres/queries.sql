@@ -401,41 +401,44 @@ select pg_try_advisory_lock(7310, 2);
 select pg_advisory_unlock(7310, 2);
 
 -- name: services
--- The newest epoch of each service of a tenant, as it is committed.
-select distinct on (a.numbering) a.numbering as service, a.stream_id, a.epoch,
+-- The newest epoch of each service of a tenant (null: of all), as it is committed.
+select distinct on (a.numbering, a.tenant_id) a.numbering as service, a.tenant_id, a.stream_id, a.epoch,
        ack_till(a.received, a.lost) as ack_till, greatest(upper(a.received + a.lost) - 1, 0) as highest,
        numbers_in(a.lost) as lost_count, a.duplicates, a.conflicts, a.updated_at,
        (select min(q.created_at) from replay_requests q
         where q.stream_id = a.stream_id and q.status in ('pending', 'running')) as oldest_gap,
        exists (select from replay_requests q where q.stream_id = a.stream_id and q.status = 'running') as replaying
 from ack_state a
-where a.tenant_id = $1 and a.numbering not like '@%' and ($2::text is null or a.numbering = $2)
-order by a.numbering, a.epoch desc
+where ($1::uuid is null or a.tenant_id = $1) and a.numbering not like '@%' and ($2::text is null or a.numbering = $2)
+order by a.numbering, a.tenant_id, a.epoch desc
 limit $3;
 
 -- name: totals
--- The ledger in one line.
+-- The ledger of a tenant and of a service (null: of all) in one line.
 select coalesce(sum(numbers_in(received)), 0)::bigint as received, coalesce(sum(numbers_in(lost)), 0)::bigint as lost,
        coalesce(sum(numbers_in(expired)), 0)::bigint as expired,
        coalesce(sum(duplicates), 0)::bigint as duplicates, coalesce(sum(conflicts), 0)::bigint as conflicts,
-       (select count(*) from dead_letters) as dead
-from ack_state where numbering not like '@%';
+       (select count(*) from dead_letters d join ack_state a using (stream_id)
+        where ($1::uuid is null or d.tenant_id = $1) and ($2::text is null or a.numbering = $2)) as dead
+from ack_state
+where numbering not like '@%' and ($1::uuid is null or tenant_id = $1) and ($2::text is null or numbering = $2);
 
 -- name: replay_counts
--- Replay requests by status.
-select status, count(*) as count from replay_requests group by status;
+-- Replay requests of a tenant and of a service (null: of all) by status.
+select q.status, count(*) as count from replay_requests q join ack_state a using (stream_id)
+where ($1::uuid is null or a.tenant_id = $1) and ($2::text is null or a.numbering = $2) group by q.status;
 
 -- name: replays
 -- Replay requests, newest first.
 select q.*, a.numbering as service, a.epoch, count(*) over () as total
 from replay_requests q join ack_state a using (stream_id)
-where a.tenant_id = $1 and ($2::text is null or q.status = $2) and ($3::text is null or a.numbering = $3)
+where ($1::uuid is null or a.tenant_id = $1) and ($2::text is null or q.status = $2) and ($3::text is null or a.numbering = $3)
 order by q.id desc limit $4 offset $5;
 
 -- name: replay_by_id
 -- One replay request and its stream.
 select q.*, a.tenant_id, a.numbering as service, a.epoch
-from replay_requests q join ack_state a using (stream_id) where q.id = $1 and a.tenant_id = $2;
+from replay_requests q join ack_state a using (stream_id) where q.id = $1 and a.tenant_id = $2 and ($3::text is null or a.numbering = $3);
 
 -- name: insert_manual_replay
 -- Somebody asks for a range.
@@ -449,13 +452,14 @@ select id from made;
 -- Dead letters, newest first.
 select d.*, a.numbering as service, a.epoch, count(*) over () as total
 from dead_letters d join ack_state a using (stream_id)
-where d.tenant_id = $1 and ($2::text is null or a.numbering = $2) and ($3::text is null or d.reason = $3)
+where ($1::uuid is null or d.tenant_id = $1) and ($2::text is null or a.numbering = $2) and ($3::text is null or d.reason = $3)
   and ($6::bigint is null or d.id = $6)
 order by d.id desc limit $4 offset $5;
 
 -- name: delete_dead_letter
 -- Somebody decided that it is not needed; its number stays signed off.
-delete from dead_letters where id = $1 and tenant_id = $2;
+delete from dead_letters d using ack_state a
+where d.id = $1 and d.tenant_id = $2 and a.stream_id = d.stream_id and ($3::text is null or a.numbering = $3);
 
 -- name: reset_counters
 -- The fault reset: counters go to zero; the ledger itself stays.
@@ -474,6 +478,10 @@ select a.stream_id, a.numbering as service, a.epoch, ack_till(a.received, a.lost
 from ack_state a
 where a.tenant_id = $1 and (a.numbering = $2 or $2::text is null and a.numbering not like '@%')
 order by a.numbering, a.epoch;
+
+-- name: tenants
+-- Every tenant that the ledger knows.
+select distinct tenant_id from ack_state order by tenant_id;
 
 -- name: proof_of_buffer
 -- How many of these buffered numbers, and of these in flight, the ledger does not know.
@@ -570,6 +578,51 @@ select count(*) as n from (select from logs where {} limit {}) as matching
 explain (format json) select from logs where {}
 
 -- ---------------------------------------------------------------------------------------------------------
+-- Keys and logins (keys.py).
+
+-- name: keys_alive
+-- Every key that is not revoked, also those that have expired: what they kept closed stays closed.
+select id, digest, scopes, tenant_id, app_key, doors, rate, expires_at from api_keys where revoked_at is null;
+
+-- name: logins_alive
+-- Who is logged in, and with which key.
+select digest, key_digest, expires_at from logins where expires_at > now();
+
+-- name: insert_key
+-- A new key; who asks sees what it became.
+insert into api_keys (id, name, digest, scopes, tenant_id, app_key, doors, rate, expires_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+returning id, name, scopes, tenant_id, app_key, doors, rate, expires_at, created_at;
+
+-- name: list_keys
+-- The keys of a tenant and of a service (null: of all), oldest first.
+select id, name, scopes, tenant_id, app_key, doors, rate, expires_at, created_at
+from api_keys
+where revoked_at is null and ($1::uuid is null or tenant_id = $1) and ($2::text is null or app_key = $2)
+order by created_at, id;
+
+-- name: revoke_key
+-- End a key, and who is logged in with it; no row: there is none of this id, tenant and service.
+with ended as (
+    update api_keys set revoked_at = coalesce(revoked_at, now())
+    where id = $1 and ($2::uuid is null or tenant_id = $2) and ($3::text is null or app_key = $3)
+    returning id, digest),
+out as (delete from logins l using ended e where l.key_digest = e.digest)
+select id from ended;
+
+-- name: insert_login
+-- Somebody logs in; of each key the newest logins stay, and what has expired goes.
+with gone as (
+    delete from logins l
+    where l.expires_at <= now() or l.digest in (
+        select o.digest from logins o where o.key_digest = $2 order by o.created_at desc offset $4::bigint))
+insert into logins (digest, key_digest, expires_at) values ($1, $2, $3);
+
+-- name: delete_login
+-- Somebody logs out.
+delete from logins where digest = $1;
+
+-- ---------------------------------------------------------------------------------------------------------
 -- Counting logs (counting.py puts the pieces together).
 
 -- name: counts_of_rows
@@ -605,15 +658,16 @@ select sum(entries)::bigint as entries from ({source}) as s
 -- name: service_names
 -- Whose entries a tenant has.
 select service from (
-    select service, entries from log_counts where tenant_id = $1::text::uuid
-    union all select service, entries from log_count_changes where tenant_id = $1::text::uuid) as s
+    select service, entries from log_counts where ($1::text is null or tenant_id = $1::text::uuid)
+    union all select service, entries from log_count_changes
+    where ($1::text is null or tenant_id = $1::text::uuid)) as s
 where $2::text is null or service = $2 group by 1 having sum(entries) > 0 order by service collate "C"
 
 -- name: storage_share
 -- What a tenant and what all have in bytes, and what the partitions take with their indexes.
-select coalesce(sum(bytes) filter (where tenant_id = $1::text::uuid), 0)::bigint as own_bytes,
+select coalesce(sum(bytes) filter (where $1::text is null or tenant_id = $1::text::uuid), 0)::bigint as own_bytes,
        coalesce(sum(bytes), 0)::bigint as all_bytes,
-       coalesce(sum(entries) filter (where tenant_id = $1::text::uuid), 0)::bigint as entries,
+       coalesce(sum(entries) filter (where $1::text is null or tenant_id = $1::text::uuid), 0)::bigint as entries,
        (select coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
         from pg_inherits where inhparent = 'logs'::regclass) as size
 from (select tenant_id, entries, bytes from log_counts

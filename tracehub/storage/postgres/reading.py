@@ -30,8 +30,12 @@ class LedgerReading:
         with translated():
             return [dict(row) for row in await self._pool.fetch(query, *args)]
 
-    async def services(self, tenant_id: str, service: str | None = None) -> list[dict[str, Any]]:
-        """The newest epoch of each service, by name."""
+    async def tenants(self) -> list[str]:
+        """Every tenant that ever sent something."""
+        return [str(row["tenant_id"]) for row in await self._fetch(SQL.tenants)]
+
+    async def services(self, tenant_id: str | None, service: str | None = None) -> list[dict[str, Any]]:
+        """The newest epoch of each service, by name. Tenant None here and below: of all tenants."""
         return await self._fetch(SQL.services, tenant_id, service, SERVICES_MAX)
 
     async def holes(
@@ -52,24 +56,27 @@ class LedgerReading:
             for row in rows
         ]
 
-    async def totals(self) -> dict[str, Any]:
+    async def totals(self, tenant_id: str | None, service: str | None = None) -> dict[str, Any]:
         """received, lost, expired, duplicates, conflicts, dead: sums over all streams."""
-        return (await self._fetch(SQL.totals))[0]
+        return (await self._fetch(SQL.totals, tenant_id, service))[0]
 
-    async def replay_counts(self) -> dict[str, int]:
+    async def replay_counts(self, tenant_id: str | None, service: str | None = None) -> dict[str, int]:
         """How many replay requests there are of each status."""
-        found = {row["status"]: row["count"] for row in await self._fetch(SQL.replay_counts)}
+        rows = await self._fetch(SQL.replay_counts, tenant_id, service)
+        found = {row["status"]: row["count"] for row in rows}
         return {status: found.get(status, 0) for status in ("pending", "running", "completed", "lost")}
 
     async def replays(
-        self, tenant_id: str, *, status: str | None, service: str | None, limit: int, offset: int
+        self, tenant_id: str | None, *, status: str | None, service: str | None, limit: int, offset: int
     ) -> list[dict[str, Any]]:
         """Replay requests, newest first; each row carries `total`."""
         return await self._fetch(SQL.replays, tenant_id, status, service, limit, offset)
 
-    async def replay(self, tenant_id: str, replay_id: int) -> dict[str, Any] | None:
+    async def replay(
+        self, tenant_id: str, replay_id: int, service: str | None = None
+    ) -> dict[str, Any] | None:
         """One replay request with its stream."""
-        rows = await self._fetch(SQL.replay_by_id, replay_id, tenant_id)
+        rows = await self._fetch(SQL.replay_by_id, replay_id, tenant_id, service)
         return rows[0] if rows else None
 
     async def request_replay(self, stream_id: int, first: int, last: int) -> int:
@@ -78,7 +85,7 @@ class LedgerReading:
 
     async def dead_letters(
         self,
-        tenant_id: str,
+        tenant_id: str | None,
         *,
         service: str | None = None,
         reason: str | None = None,
@@ -89,10 +96,11 @@ class LedgerReading:
         """Dead letters, newest first; each row carries `total`."""
         return await self._fetch(SQL.dead_letters, tenant_id, service, reason, limit, offset, letter_id)
 
-    async def delete_dead_letter(self, tenant_id: str, letter_id: int) -> bool:
+    async def delete_dead_letter(self, tenant_id: str, letter_id: int, service: str | None = None) -> bool:
         """False when there is none of this id."""
         with translated():
-            return (await self._pool.execute(SQL.delete_dead_letter, letter_id, tenant_id)) == "DELETE 1"
+            told = await self._pool.execute(SQL.delete_dead_letter, letter_id, tenant_id, service)
+            return told == "DELETE 1"
 
     async def proof(self, tenant_id: str, service: str | None) -> list[dict[str, Any]]:
         """Every stream as the proof needs it."""

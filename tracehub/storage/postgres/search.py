@@ -31,9 +31,9 @@ Fetch = Callable[[str, list[Any]], Awaitable[list[dict[str, Any]]]]
 class Conditions:
     """A WHERE clause in the making. `args`: those of a query that it becomes a part of."""
 
-    def __init__(self, tenant_id: str, args: list[Any] | None = None) -> None:
+    def __init__(self, tenant_id: str | None, args: list[Any] | None = None) -> None:
         self.args: list[Any] = [] if args is None else args
-        self._parts = [f"tenant_id = {self.put(uuid.UUID(tenant_id))}"]
+        self._parts = [f"tenant_id = {self.put(uuid.UUID(tenant_id))}"] if tenant_id else []
 
     def put(self, value: Any) -> str:
         """The placeholder of an argument."""
@@ -44,18 +44,18 @@ class Conditions:
         self._parts.append(part)
 
     def __str__(self) -> str:
-        return " and ".join(self._parts)
+        return " and ".join(self._parts) or "true"
 
 
 class LogSearch:
-    """Raises Transient when Postgres is out of reach, QueryTimeout after QUERY_TIMEOUT_S."""
+    """Tenant None: all of them. Raises Transient when Postgres is out of reach, QueryTimeout after QUERY_TIMEOUT_S."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     async def page(
         self,
-        tenant_id: str,
+        tenant_id: str | None,
         wanted: LogFilter,
         *,
         limit: int,
@@ -73,7 +73,7 @@ class LogSearch:
             text += f" offset {where.put(skip)}"
         return await self.fetch(text, where.args)
 
-    async def count(self, tenant_id: str, wanted: LogFilter) -> tuple[int, bool]:
+    async def count(self, tenant_id: str | None, wanted: LogFilter) -> tuple[int, bool]:
         """How many rows match, and whether that is only an estimate."""
         where = where_of(tenant_id, wanted)
         found = (await self.fetch(SQL.count_logs.format(where, COUNT_EXACT_MAX + 1), where.args))[0]["n"]
@@ -87,9 +87,11 @@ class LogSearch:
         row = await self.entry(tenant_id, uuid.UUID(bytes=entry_id))
         return None if row is None else unix_ms(row["created_at"])
 
-    async def entry(self, tenant_id: str, entry_id: uuid.UUID) -> dict[str, Any] | None:
+    async def entry(self, tenant_id: str | None, entry_id: uuid.UUID) -> dict[str, Any] | None:
         """One row."""
-        rows = await self.fetch(f"{SQL.select_logs} where tenant_id = $1 and id = $2", [tenant_id, entry_id])
+        where = Conditions(tenant_id)
+        where.add(f"id = {where.put(entry_id)}")
+        rows = await self.fetch(f"{SQL.select_logs} where {where}", where.args)
         return rows[0] if rows else None
 
     async def stretch(self, tenant_id: str, stream_id: int, ranges: Ranges) -> list[dict[str, Any]]:
@@ -107,7 +109,7 @@ class LogSearch:
                 raise QueryTimeout(retry_after_s=1) from None
 
 
-def where_of(tenant_id: str, wanted: LogFilter, where: Conditions | None = None) -> Conditions:
+def where_of(tenant_id: str | None, wanted: LogFilter, where: Conditions | None = None) -> Conditions:
     """The conditions of a filter."""
     where = Conditions(tenant_id) if where is None else where
     for column, values in wanted.exact:
