@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import socketio
 import structlog
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from apps.backend import errors
 from apps.backend.body import header
 from apps.backend.context import Context
-from apps.backend.doors import ingest, logs, observe, operate, pages, sequence
+from apps.backend.doors import ingest, logs, loki, observe, operate, otlp, pages, sequence
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
@@ -134,27 +134,40 @@ def build(settings: Settings) -> ASGIApp:
 
     application.router.lifespan_context = lifespan
     return with_hygiene(
-        by_path(application, sockets=socketio.ASGIApp(live.server), log_service=logs.application(ctx)),
+        by_path(
+            application,
+            {
+                "/socket.io/": socketio.ASGIApp(live.server),
+                logs.BELOW: logs.application(ctx),
+                otlp.PATH: otlp.door(ctx),
+                loki.BELOW: loki.door(ctx),
+            },
+        ),
         metrics.tally,
     )
 
 
-def by_path(application: Starlette, *, sockets: ASGIApp, log_service: ASGIApp) -> ASGIApp:
-    """Several applications behind one port."""
+def by_path(application: Starlette, others: Mapping[str, ASGIApp]) -> ASGIApp:
+    """Several applications behind one port: `others` by what their paths begin with; or, without a slash at the end,
+    by what they are."""
     fast = straight(ingest.ingest, application)
     web = pages.Pages()
 
     def is_nowhere(scope: Scope) -> bool:
         return all(route.matches(scope)[0] is Match.NONE for route in application.routes)
 
+    def other_at(path: str) -> ASGIApp | None:
+        for begin, inner in others.items():
+            if path == begin or (begin[-1] == "/" and path.startswith(begin)):
+                return inner
+        return None
+
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         if path == "/ingest" and scope["type"] == "http" and scope["method"] == "POST":
             inner: ASGIApp = fast
-        elif path.startswith("/socket.io/"):
-            inner = sockets
-        elif path.startswith(logs.BELOW):
-            inner = log_service
+        elif (other := other_at(path)) is not None:
+            inner = other
         elif web.wants(scope) or (pages.is_visit(scope) and is_nowhere(scope)):
             inner = web
         else:
