@@ -127,6 +127,26 @@ create table if not exists entry_ids (
     primary key (tenant_id, id)
 );
 
+-- How many entries each hour holds, kept with the ingest: a transaction appends what it changes, which contends with
+-- nobody, and a cron folds the changes in. The sum of both tables is exact in every snapshot.
+create table if not exists log_counts (
+    tenant_id uuid        not null,
+    hour      timestamptz not null,
+    service   text        not null,
+    severity  smallint    not null,
+    entries   bigint      not null,
+    bytes     bigint      not null, -- of messages and attrs, and ROW_BYTES for the rest of each row
+    primary key (tenant_id, hour, service, severity)
+);
+create table if not exists log_count_changes (
+    tenant_id uuid        not null,
+    hour      timestamptz not null,
+    service   text        not null,
+    severity  smallint    not null,
+    entries   bigint      not null,
+    bytes     bigint      not null
+);
+
 -- What an Idempotency-Key stands for: written in the transaction of the rows, kept for 24 h. The answer is made
 -- again from the body, whose ids and times follow from id_base.
 create table if not exists idempotency (

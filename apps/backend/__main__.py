@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import threading
 from ipaddress import ip_address
+from types import FrameType
 
 import uvicorn
 import uvloop
@@ -51,10 +53,24 @@ def main() -> None:
         raise SystemExit(3)
 
 
+class _Server(uvicorn.Server):
+    """Says at once that it stops: uvicorn itself waits until every stream has ended."""
+
+    def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn."""
+        self._stop.set()
+        super().handle_exit(sig, frame)
+
+
 async def serve(settings: Settings) -> bool:
     """Serve until a signal comes; False when the server could not start (the log says why)."""
+    stop = threading.Event()
     config = uvicorn.Config(
-        build(settings),
+        build(settings, stop.is_set),
         host=settings.host,
         port=settings.port,
         http=BoundedProtocol,
@@ -69,7 +85,7 @@ async def serve(settings: Settings) -> bool:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, stop)
     with contextlib.suppress(KeyboardInterrupt):
         await server.serve()
     return server.started

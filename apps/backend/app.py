@@ -19,10 +19,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from apps.backend import errors
 from apps.backend.body import header
 from apps.backend.context import Context
-from apps.backend.doors import ingest, logs, loki, observe, operate, otlp, pages, sequence
+from apps.backend.doors import ingest, log_service, loki, observe, operate, otlp, pages, sequence
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
+from apps.backend.live.feed import Feed
 from apps.backend.live.snapshot import Snapshots
 from apps.backend.live.socketio import Live
 from apps.backend.live.trail import Trail
@@ -37,11 +38,14 @@ from tracehub.runtime.clock import now_ms, random_bytes
 from tracehub.runtime.lifecycle import end
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.connect import open_pool
+from tracehub.storage.postgres.counting import LogCounts
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.postgres.search import LogSearch
 from tracehub.storage.redis import keys
 from tracehub.storage.redis.buffers import RedisBuffers
+from tracehub.storage.redis.cache import AnswerCache
+from tracehub.storage.redis.commits import Commits
 from tracehub.storage.redis.connect import open_redis
 from tracehub.storage.redis.listening import listen
 from tracehub.storage.redis.queue import RedisQueue
@@ -54,8 +58,11 @@ HYGIENE = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"
 _PRINTABLE = re.compile(rb"[!-~]{1,128}").fullmatch
 
 
-def build(settings: Settings) -> ASGIApp:
-    """The whole application. Call it inside the running event loop; connections open when they are needed."""
+def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> ASGIApp:
+    """The whole application. Call it inside the running event loop; connections open when they are needed.
+
+    `stopping`: whether the server has begun to stop, so that what never ends by itself must end.
+    """
     application = Starlette(
         routes=[*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES, *sequence.ROUTES],
         exception_handlers=errors.INGEST.handlers(),
@@ -95,8 +102,11 @@ def build(settings: Settings) -> ASGIApp:
     crashes = CrashWatch(workers, queue, now_ms)
     metrics = Metrics()
     trail = Trail(board, queue, now_ms)
+    search = LogSearch(search_pool)
+    feed = Feed(Commits(ears), Commits(redis), search)
     ctx = application.state.context = Context(
-        settings, redis, queue, RedisBuffers(buffers), ledger, reading, LogSearch(search_pool), submitter,
+        settings, redis, queue, RedisBuffers(buffers), ledger, reading, search, LogCounts(search.fetch),
+        AnswerCache(redis), feed, stopping, submitter,
         Numbering(now_ms(), random_bytes(2)), faults, board, snapshots, trail, metrics, now_ms, random_bytes,
     )  # fmt: skip
 
@@ -122,6 +132,7 @@ def build(settings: Settings) -> ASGIApp:
             asyncio.create_task(faults.run()),
             asyncio.create_task(crashes.run()),
             asyncio.create_task(trail.run()),
+            asyncio.create_task(feed.run()),
         ]
         log.info("backend.started", host=settings.host, port=settings.port, faults=settings.faults)
         yield
@@ -138,7 +149,7 @@ def build(settings: Settings) -> ASGIApp:
             application,
             {
                 "/socket.io/": socketio.ASGIApp(live.server),
-                logs.BELOW: logs.application(ctx),
+                log_service.BELOW: log_service.application(ctx),
                 otlp.PATH: otlp.door(ctx),
                 loki.BELOW: loki.door(ctx),
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from starlette.requests import Request
 
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
+from apps.backend.live.feed import Feed
 from apps.backend.live.snapshot import Snapshots
 from apps.backend.live.trail import Trail
 from apps.backend.metrics import Metrics
@@ -19,10 +21,12 @@ from apps.backend.submission import Submitter
 from tracehub.protocol.errors import Forbidden, InvalidField, NotFound
 from tracehub.runtime.clock import Clock, Random
 from tracehub.runtime.settings import Settings
+from tracehub.storage.postgres.counting import LogCounts
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.postgres.search import LogSearch
 from tracehub.storage.redis.buffers import RedisBuffers
+from tracehub.storage.redis.cache import AnswerCache
 from tracehub.storage.redis.keys import ZERO_TENANT
 from tracehub.storage.redis.queue import RedisQueue
 
@@ -38,6 +42,10 @@ class Context:
     ledger: PostgresLedger
     reading: LedgerReading
     search: LogSearch
+    counts: LogCounts
+    cache: AnswerCache
+    feed: Feed
+    stopping: Callable[[], bool]  # whether the server has begun to stop
     submitter: Submitter
     numbering: Numbering
     faults: Faults

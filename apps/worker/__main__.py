@@ -23,6 +23,7 @@ from apps.worker.heartbeat import beat, crash_on_demand
 from apps.worker.jobs import (
     Parts,
     close_void_numbers,
+    fold_counts,
     replay_job,
     schedule_replays,
     store_job,
@@ -157,6 +158,7 @@ def _queue_workers(
             max_tries=1,
             unique=False,
         ),
+        cron(fold_counts, name="cron:fold_counts", second=set(range(0, 60, 10)), max_tries=1),
         cron(supersede_epochs, name="cron:supersede_epochs", second=set(range(0, 60, 5)), max_tries=1),
     ]
     logs_worker = QueueWorker(

@@ -20,6 +20,7 @@ from tracehub.protocol.errors import TraceHubError, Transient
 from tracehub.protocol.limits import JOB_TRIES_MAX
 from tracehub.protocol.messages import Job, Mark, Receipt
 from tracehub.runtime.clock import Clock
+from tracehub.storage.ports import Told
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.redis.queue import RedisQueue
 
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 BACKOFF_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 UNEXPECTED_PAUSE_S = 1.0
 
-Describe = Callable[[Stored, int], bytes]
+Describe = Callable[[Stored, int], Told]
 
 
 @dataclass(slots=True)

@@ -127,6 +127,15 @@ async def close_void_numbers(ctx: dict[str, Any]) -> None:
         log.info("void.closed", count=closed)
 
 
+async def fold_counts(ctx: dict[str, Any]) -> None:
+    """What transactions counted becomes counts by hour."""
+    parts: Parts = ctx["parts"]
+    try:
+        await parts.ledger.fold_counts()
+    except TraceHubError as trouble:
+        log.warning("counts.not_folded", reason=trouble.message)
+
+
 async def supersede_epochs(ctx: dict[str, Any]) -> None:
     """Gaps of older epochs are signed off."""
     parts: Parts = ctx["parts"]

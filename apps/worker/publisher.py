@@ -11,13 +11,14 @@ from typing import Any
 import structlog
 
 from tracehub.pipeline.store import Stored
+from tracehub.protocol import ranges as r
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.limits import MISSING_NAMED_MAX
 from tracehub.protocol.logentry import log_entry
-from tracehub.protocol.messages import Entry, Request, StreamKey, encode_shown
-from tracehub.protocol.ranges import first_numbers
+from tracehub.protocol.messages import Committed, Entry, Request, StreamKey, encode, encode_shown
+from tracehub.protocol.ranges import EMPTY, Ranges, first_numbers
 from tracehub.protocol.severity import ERROR
-from tracehub.storage.ports import CompletedReplay
+from tracehub.storage.ports import CompletedReplay, Told
 from tracehub.storage.redis.queue import RedisQueue, live_message
 
 log = structlog.get_logger()
@@ -33,8 +34,8 @@ class Publisher:
         self._second = 0
         self._left = live_max
 
-    def describe(self, stored: Stored, now_ms: int) -> bytes:
-        """The message of one commit; it goes out with the receipts, just before them."""
+    def describe(self, stored: Stored, now_ms: int) -> Told:
+        """What is said of one commit; it goes out with the receipts, just before them."""
         counts = _by_service(stored.fresh)
         total = sum(count for count, _ in counts.values())
         streams = [
@@ -55,12 +56,13 @@ class Publisher:
         data["conflicts"] = sum(o.conflicts for o in stored.outcomes)
         data["entries"] = encode_shown(self._sample(stored.fresh, total, now_ms))
         data["replays"] = [replay_completed(stream, completed) for stream, completed in stored.completed]
-        return live_message("stored", data)
+        tenants = sorted({tenant_id for tenant_id, _ in counts})
+        return Told(live_message("stored", data), tenants, _committed(stored, tenants, total))
 
     async def publish(self, stored: Stored, now_ms: int) -> None:
         """For commits without receipts. Best effort: what is not heard is not missed."""
         try:
-            await self._queue.publish_message(self.describe(stored, now_ms))
+            await self._queue.publish_commit(self.describe(stored, now_ms))
         except TraceHubError as error:
             log.warning("live.unreachable", reason=error.message)
 
@@ -88,6 +90,17 @@ class Publisher:
                     wanted += step
             place += size
         return shown
+
+
+def _committed(stored: Stored, tenants: list[str], total: int) -> bytes:
+    stretches: dict[int, Ranges] = {}
+    for request, left_out in stored.fresh:
+        numbers = request.ranges
+        if left_out:
+            numbers = r.of_numbers(e.seq for i, e in enumerate(request.entries) if i not in left_out)
+        stream_id = stored.states[request.stream].stream_id
+        stretches[stream_id] = r.union(stretches.get(stream_id, EMPTY), numbers)
+    return encode(Committed(tenants, list(stretches.items()), total)) if total else b""
 
 
 def _by_service(fresh: list[tuple[Request, set[int]]]) -> dict[tuple[str, str], tuple[int, int]]:

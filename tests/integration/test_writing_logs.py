@@ -32,12 +32,6 @@ FULL = {
 }
 
 
-@pytest.fixture
-async def client(server: Deployment) -> Any:
-    async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=20) as speaking:
-        yield speaking
-
-
 def unique(name: str = "w") -> str:
     return f"{name}-{uuid.uuid4().hex[:10]}"
 

@@ -30,6 +30,7 @@ from tracehub.storage.ports import (
     LedgerTransaction,
     Locked,
     StoredRow,
+    counted,
     in_flight_by_stream,
     numbers_by_stream,
 )
@@ -234,6 +235,7 @@ async def _store_once(
                 if left_out:
                     rows.leave_out(position, left_out)
             await tx.insert(rows)
+            await tx.count(counted((q, v.left_out) for q, v in zip(admitted, verdicts, strict=True)))
         letters = _letters(admitted, verdicts, dead)
         await tx.dead_letter(letters, streams)
         changes = _changes(admitted, verdicts, (locked, streams), dead=bool(dead))

@@ -128,6 +128,18 @@ class InvalidId(TraceHubError):
     code = "invalid_id"
 
 
+class InvalidTraceId(InvalidId):
+    """A trace id has at most 64 characters"""
+
+    code = "invalid_trace_id"
+
+
+class InvalidRequestId(InvalidId):
+    """A request id has at most 64 characters"""
+
+    code = "invalid_request_id"
+
+
 class NetworkDropped(TraceHubError):
     """The fault drop_network is on: every /ingest is refused"""
 

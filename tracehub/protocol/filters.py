@@ -228,6 +228,51 @@ def _whole(value: Any, default: int) -> int:
         return default
 
 
+def matches(wanted: LogFilter, shown: Mapping[str, Any]) -> bool:
+    """Whether a LogEntry (log-service.md §3) is one of those: what storage does in SQL, for entries that pass by."""
+    for column, values in wanted.exact:
+        if shown.get("service_name" if column == "service" else column) not in values:
+            return False
+    if wanted.severities is not None:
+        severity = shown["severity"]
+        if not any(first <= severity <= last for first, last in wanted.severities):
+            return False
+    if wanted.search and wanted.search.lower() not in shown["message"].lower():
+        return False
+    if wanted.start_ms is not None and parse_time(shown["timestamp"]) < wanted.start_ms:
+        return False
+    if wanted.end_ms is not None and parse_time(shown["timestamp"]) > wanted.end_ms:
+        return False
+    return all(_has(shown.get("metadata"), key, texts) for key, texts in wanted.metadata)
+
+
+def _has(metadata: Any, key: str, texts: Sequence[str]) -> bool:
+    if not isinstance(metadata, dict):
+        metadata = {"_value": metadata}
+    found = [metadata[key]] if key in metadata else []
+    value: Any = metadata
+    for step in key.split("."):
+        value = value.get(step, _ABSENT) if isinstance(value, dict) else _ABSENT
+    if value is not _ABSENT:
+        found.append(value)
+    asked = [json.loads(text) for text in texts]
+    return any(_equal(value, wish) for value in found for wish in asked)
+
+
+_ABSENT: Final = object()
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """As JSON: true is not 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one == other)
+
+
 def write_cursor(position: Position, asked: LogFilter, *, ascending: bool) -> str:
     """Where to go on, for this question only."""
     packed = msgspec.msgpack.encode((position.ts_ms, position.id, asked.digest(), ascending))

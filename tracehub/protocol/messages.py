@@ -135,6 +135,14 @@ class Receipt(msgspec.Struct, array_like=True, frozen=True):
     outcomes: list[Outcome]
 
 
+class Committed(msgspec.Struct, array_like=True, frozen=True):
+    """What a transaction stored, by reference: numbers of streams (ids), and whose entries they are."""
+
+    tenants: list[str]
+    stretches: list[tuple[int, Ranges]]
+    entries: int
+
+
 class LiveMessage(msgspec.Struct, frozen=True):
     """One message of the live bus: an event name and its payload."""
 
@@ -161,6 +169,7 @@ decode_live = _live_decoder.decode
 # The shown entries of a `stored` message are bytes within it: a backend without viewers never reads them.
 encode_shown = _encoder.encode
 decode_shown = msgspec.msgpack.Decoder(list[dict[str, Any]]).decode
+decode_committed = msgspec.msgpack.Decoder(Committed).decode
 decode_entry = _entry_decoder.decode
 
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 
 import msgspec
 
+HOUR_MS = 3600 * 1000
+
 _UNIX = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 _decode = msgspec.json.Decoder(datetime).decode

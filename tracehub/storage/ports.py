@@ -7,14 +7,15 @@ A cancelled call leaves either nothing or a whole effect behind, and the caller 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tracehub.protocol.ack import StreamState
-from tracehub.protocol.messages import Entry, Job, Mark, Outcome, Receipt, Request, StreamKey
+from tracehub.protocol.messages import Entry, Job, Mark, Outcome, Own, Receipt, Request, StreamKey
 from tracehub.protocol.ranges import EMPTY, Range, Ranges, union
+from tracehub.protocol.times import HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,19 @@ class Change:
     void: Ranges = EMPTY  # numbers of the server, of `fresh`, that got no row
 
 
+ROW_BYTES = 150  # of a row beside its message and attrs, about
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """Which entries are counted together: those of an hour (Unix hours) of a tenant, a service, a severity."""
+
+    tenant_id: str
+    hour: int
+    service: str
+    severity: int
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimedId:
     """An id that a client gave: whose, and the time of its entry."""
@@ -69,6 +83,16 @@ class OnceSettled:
     duplicates: int
     conflicts: int
     created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is said of a commit: to those who look (an encoded message of the live bus), and for those who follow
+    (whose entries, and an encoded Committed; empty when nothing was stored)."""
+
+    live: bytes = b""
+    tenants: Collection[str] = ()
+    committed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +159,9 @@ class LedgerTransaction(Protocol):
     async def insert(self, rows: Rows) -> None:
         """COPY what was not left out."""
 
+    async def count(self, counts: Mapping[Hour, tuple[int, int]]) -> None:
+        """Add (entries, bytes) to what is counted."""
+
     async def add(
         self, changes: Mapping[int, Change], in_flight: Mapping[int, Ranges]
     ) -> tuple[Mapping[int, StreamState], list[CompletedReplay]]:
@@ -199,6 +226,9 @@ class Ledger(Protocol):
     async def once(self, scope: bytes) -> OnceSettled | None:
         """The committed request of an Idempotency-Key."""
 
+    async def fold_counts(self) -> int:
+        """Fold what transactions counted into the counts by hour; how many changes there were."""
+
     async def forget_once(self) -> None:
         """Drop keys older than 24 h."""
 
@@ -227,14 +257,17 @@ class Ledger(Protocol):
         """Lock the row and sign off as lost what is unresolved of these ranges; how many numbers that were."""
 
 
+_NOTHING = Told()
+
+
 class Queue(Protocol):
     """The queue's Redis: jobs, in-flight marks, receipts, live messages."""
 
     async def marks(self) -> Mapping[str, Mark]:
         """All marks by job id. Read them before the ledger, never after."""
 
-    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"") -> None:
-        """End the jobs, with their marks; tell the viewers (`live`, an encoded message) and the waiting backends."""
+    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], told: Told = _NOTHING) -> None:
+        """End the jobs, with their marks; tell those who follow, the viewers, and the waiting backends."""
 
     async def enqueue_replay(self, stream: StreamKey, delay_ms: int) -> None:
         """Ask for a replay of this stream; a no-op while one waits or runs."""
@@ -282,3 +315,30 @@ def numbers_by_stream(requests: Iterable[Request], streams: Mapping[StreamKey, i
     for request in requests:
         found.setdefault(streams[request.stream], []).append(request.ranges)
     return {stream_id: union(*parts) for stream_id, parts in found.items()}
+
+
+def counted(fresh: Iterable[tuple[Request, set[int]]]) -> dict[Hour, tuple[int, int]]:
+    """Entries and bytes by hour of what was stored: requests, and which places of each were left out."""
+    counts: dict[Hour, tuple[int, int]] = {}
+    for request, left_out in fresh:
+        # Keys of plain values within a request: this runs once per row.
+        found: dict[tuple[Own | None, int, int], list[int]] = {}
+        for index, e in enumerate(request.entries):
+            if left_out and index in left_out:
+                continue
+            size = len(e.message) + (len(e.attrs) if e.attrs else 0) + ROW_BYTES
+            key = (e.own and Own(e.own.tenant_id, e.own.service), e.ts_ms // HOUR_MS, e.severity)
+            kept = found.get(key)
+            if kept is None:
+                found[key] = [1, size]
+            else:
+                kept[0] += 1
+                kept[1] += size
+        for (own, hour, severity), (entries, size) in found.items():
+            tenant_id, service = (
+                (own.tenant_id, own.service) if own else (request.stream.tenant_id, request.service)
+            )
+            name = Hour(tenant_id, hour, service, severity)
+            before = counts.get(name, (0, 0))
+            counts[name] = (before[0] + entries, before[1] + size)
+    return counts

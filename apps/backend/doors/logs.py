@@ -1,7 +1,4 @@
-"""The log-service door, its reading side (log-service.md §3, §4): /api/v1/logs.
-
-An application of its own below /api/v1, because its errors have a shape of their own.
-"""
+"""The log service's entries (log-service.md §3, §4): written, found, looked up. Below /api/v1."""
 
 from __future__ import annotations
 
@@ -9,16 +6,17 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from apps.backend.answers import answer, scoped, success
 from apps.backend.body import read_body, require_json
-from apps.backend.context import Context, caller_of, context, query_int, tenant_of
-from apps.backend.errors import JSON, LOG_SERVICE
+from apps.backend.context import Context, caller_of, context, mended, query_int, tenant_of
+from apps.backend.doors import log_counts, stream
+from apps.backend.errors import JSON
 from apps.backend.writing import Written, read_once, write
-from tracehub.protocol.errors import NotFound, Unavailable
+from tracehub.protocol.errors import InvalidRequestId, InvalidTraceId, NotFound, TraceHubError, Unavailable
 from tracehub.protocol.fields import read_id, read_json
 from tracehub.protocol.filters import (
     LogFilter,
@@ -29,17 +27,18 @@ from tracehub.protocol.filters import (
     read_cursor,
     write_cursor,
 )  # fmt: skip
+from tracehub.protocol.limits import TEXT_CHARS_MAX
 from tracehub.protocol.logentry import log_entry, stored_entry
 from tracehub.protocol.logservice import Given, read_batch, read_one
 from tracehub.protocol.messages import Entry, id_of
 from tracehub.protocol.times import unix_ms
+from tracehub.storage.postgres.counting import is_counted
 
-BASE = "/api/v1"
-BELOW = f"{BASE}/"
 DOOR = "logs"
 FILTER_BYTES_MAX = 256 * 1024
 WRITE_BYTES_MAX = 10 * 1024 * 1024
 AROUND, AROUND_MAX = 15, 100
+TOGETHER_MAX = 10_000  # entries of a trace or request in one answer
 
 
 async def logs(request: Request) -> Response:
@@ -100,7 +99,7 @@ async def query(request: Request) -> Response:
 
 async def log_by_id(request: Request) -> Response:
     """GET /logs/{id}."""
-    return _success(stored_entry(await _asked_row(request)))
+    return success(stored_entry(await _asked_row(request)))
 
 
 async def around(request: Request) -> Response:
@@ -112,7 +111,7 @@ async def around(request: Request) -> Response:
     same = LogFilter(exact=(("service", (row["service"],)),))
     before = await search.page(tenant_id, same, limit=lines, after=here)
     after = await search.page(tenant_id, same, limit=lines, after=here, ascending=True)
-    return _success(
+    return success(
         {"before": [stored_entry(r) for r in reversed(before)], "after": [stored_entry(r) for r in after]}
     )
 
@@ -130,49 +129,85 @@ def _place(row: dict[str, Any]) -> Position:
 
 
 async def _answered(request: Request, wanted: LogFilter, paging: Paging) -> Response:
-    ctx, tenant_id = context(request), tenant_of(request)
+    ctx, caller = context(request), caller_of(request)
+    wanted = scoped(wanted, caller)
     after, skip = None, 0
     if paging.cursor:
         after = read_cursor(paging.cursor, wanted, ascending=paging.ascending)
     elif paging.cursor is None:
         skip = (paging.page - 1) * paging.page_size
+
+    async def find() -> tuple[dict[str, Any], dict[str, Any]]:
+        rows = await ctx.search.page(
+            caller.tenant_id, wanted, limit=paging.page_size + 1, ascending=paging.ascending, after=after,
+            skip=skip,
+        )  # fmt: skip
+        total, estimated = await _total(ctx, caller.tenant_id, wanted) if paging.count else (None, False)
+        shown, cursor = _page(rows, wanted, paging.page_size, ascending=paging.ascending)
+        found = {
+            "entries": [stored_entry(row) for row in shown],
+            "total_count": total,
+            "page": paging.page,
+            "page_size": paging.page_size,
+            "has_more": cursor is not None,
+            "next_cursor": cursor,
+        }
+        return found, {"estimated": True} if estimated else {}
+
+    return await answer(request, f"list {paging!r}", wanted, find)
+
+
+def _page(
+    rows: list[dict[str, Any]], wanted: LogFilter, size: int, *, ascending: bool
+) -> tuple[list[dict[str, Any]], str | None]:
+    """What is shown of rows of which one more was asked for, and where the next page begins."""
+    if len(rows) <= size:
+        return rows, None
+    return rows[:size], write_cursor(_place(rows[size - 1]), wanted, ascending=ascending)
+
+
+async def _total(ctx: Context, tenant_id: str, wanted: LogFilter) -> tuple[int, bool]:
+    if is_counted(wanted):
+        total = await ctx.counts.total(tenant_id, wanted)
+        return total, False
+    return await ctx.search.count(tenant_id, wanted)
+
+
+async def of_trace(request: Request) -> Response:
+    """GET /logs/trace/{trace_id}: its entries, oldest first."""
+    return await _together(request, "trace_id", InvalidTraceId)
+
+
+async def of_request(request: Request) -> Response:
+    """GET /logs/request/{request_id}: its entries, oldest first."""
+    return await _together(request, "request_id", InvalidRequestId)
+
+
+async def _together(request: Request, column: str, refusal: type[TraceHubError]) -> Response:
+    ctx, caller = context(request), caller_of(request)
+    value = mended(request.path_params[column])
+    if len(value) > TEXT_CHARS_MAX[column]:
+        raise refusal
+    wanted = scoped(LogFilter(exact=((column, (value,)),)), caller)
+    cursor = request.query_params.get("cursor")
+    after = read_cursor(cursor, wanted, ascending=True) if cursor else None
     rows = await ctx.search.page(
-        tenant_id, wanted, limit=paging.page_size + 1, ascending=paging.ascending, after=after, skip=skip
+        caller.tenant_id, wanted, limit=TOGETHER_MAX + 1, ascending=True, after=after
     )
-    total, estimated = await ctx.search.count(tenant_id, wanted) if paging.count else (None, False)
-    shown = rows[: paging.page_size]
-    has_more = len(rows) > len(shown)
-    cursor = None
-    if has_more:
-        cursor = write_cursor(_place(shown[-1]), wanted, ascending=paging.ascending)
-    answer = {
-        "entries": [stored_entry(row) for row in shown],
-        "total_count": total,
-        "page": paging.page,
-        "page_size": paging.page_size,
-        "has_more": has_more,
-        "next_cursor": cursor,
-    }
-    return _success(answer, {"estimated": True} if estimated else None)
+    shown, go_on = _page(rows, wanted, TOGETHER_MAX, ascending=True)
+    meta = {"truncated": True, "next_cursor": go_on} if go_on else None
+    return success([stored_entry(row) for row in shown], meta)
 
 
-def _success(data: Any, meta: dict[str, Any] | None = None) -> JSON:
-    return JSON({"success": True, "data": data, **({"meta": meta} if meta else {})})
-
-
-def application(ctx: Context) -> Starlette:
-    """What answers below /api/v1."""
-    made = Starlette(
-        routes=[
-            Route(f"{BASE}/logs", logs, methods=["GET"]),
-            Route(f"{BASE}/logs", write_one, methods=["POST"]),
-            Route(f"{BASE}/logs/batch", write_batch, methods=["POST"]),
-            Route(f"{BASE}/logs/query", query, methods=["POST"]),
-            Route(f"{BASE}/logs/{{id}}", log_by_id, methods=["GET"]),
-            Route(f"{BASE}/logs/{{id}}/around", around, methods=["GET"]),
-        ],
-        exception_handlers=LOG_SERVICE.handlers(),
-    )
-    made.router.redirect_slashes = False
-    made.state.context = ctx
-    return made
+ROUTES = [
+    Route("/logs", logs, methods=["GET"]),
+    Route("/logs", write_one, methods=["POST"]),
+    Route("/logs/batch", write_batch, methods=["POST"]),
+    Route("/logs/query", query, methods=["POST"]),
+    Route("/logs/trace/{trace_id:path}", of_trace, methods=["GET"]),
+    Route("/logs/request/{request_id:path}", of_request, methods=["GET"]),
+    *log_counts.ROUTES,
+    *stream.ROUTES,
+    Route("/logs/{id}", log_by_id, methods=["GET"]),
+    Route("/logs/{id}/around", around, methods=["GET"]),
+]

@@ -23,12 +23,14 @@ from tracehub.storage.ports import (
     ClaimedId,
     CompletedReplay,
     DeadLetter,
+    Hour,
     LedgerTransaction,
     Locked,
     OnceSettled,
     ReplayTask,
     Rows,
     StoredRow,
+    counted,
     numbers_by_stream,
 )
 
@@ -91,6 +93,7 @@ class MemoryLedger:
         self.rows: dict[tuple[int, int], MemoryRow] = {}
         self.letters: dict[bytes, DeadLetter] = {}
         self.locks: dict[int, object] = {}
+        self.counts: dict[Hour, tuple[int, int]] = {}  # entries, bytes
         self.entry_ids: set[tuple[str, bytes]] = set()
         self.id_holders: dict[
             tuple[str, bytes], object
@@ -145,6 +148,7 @@ class MemoryLedger:
             }
             taken = [q for q in requests if streams[q.stream] in whole]
             await tx.insert(self.encode(taken, streams, now_ms))
+            await tx.count(counted((q, set()) for q in taken))
             changes = {stream_id: Change(fresh=numbers) for stream_id, numbers in whole.items()}
             states, _ = await tx.add(changes, in_flight)
         return {names[stream_id]: state for stream_id, state in states.items()}
@@ -217,6 +221,10 @@ class MemoryLedger:
         """See ports.Ledger."""
         await self.pause()
         return self.settled_once.get(scope)
+
+    async def fold_counts(self) -> int:
+        """See ports.Ledger."""
+        return 0
 
     async def forget_once(self) -> None:
         """See ports.Ledger."""
@@ -312,6 +320,7 @@ class MemoryTransaction(LedgerTransaction):
         self._streams: dict[int, Stream] = {}
         self._rows: dict[tuple[int, int], MemoryRow] = {}
         self._letters: list[DeadLetter] = []
+        self._counts: list[tuple[Hour, tuple[int, int]]] = []
         self._once: dict[bytes, OnceSettled] = {}
 
     async def __aenter__(self) -> LedgerTransaction:
@@ -327,6 +336,9 @@ class MemoryTransaction(LedgerTransaction):
                 self._ledger.streams.update(self._streams)
                 self._ledger.rows.update(self._rows)
                 self._ledger.version += 1
+                for hour, (entries, size) in self._counts:
+                    before = self._ledger.counts.get(hour, (0, 0))
+                    self._ledger.counts[hour] = (before[0] + entries, before[1] + size)
                 self._ledger.settled_once |= self._once
                 held = {name for name, holder in self._ledger.id_holders.items() if holder is self}
                 self._ledger.entry_ids |= held
@@ -415,6 +427,10 @@ class MemoryTransaction(LedgerTransaction):
                 if place in self._ledger.rows or place in self._rows:
                     raise LedgerDisagrees
                 self._rows[place] = row
+
+    async def count(self, counts: Mapping[Hour, tuple[int, int]]) -> None:
+        """See ports.LedgerTransaction."""
+        self._counts += list(counts.items())
 
     async def add(
         self, changes: Mapping[int, Change], in_flight: Mapping[int, Ranges]

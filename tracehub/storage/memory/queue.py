@@ -9,6 +9,9 @@ from typing import Any
 from tracehub.protocol.errors import Overloaded
 from tracehub.protocol.messages import Job, Mark, Receipt, StreamKey
 from tracehub.storage.memory.ledger import Pause, no_pause
+from tracehub.storage.ports import Told
+
+_NOTHING = Told()
 
 
 @dataclass(slots=True)
@@ -76,7 +79,7 @@ class MemoryQueue:
         await self.pause()
         return job_id in self.inflight
 
-    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"") -> None:
+    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], told: Told = _NOTHING) -> None:
         """See ports.Queue."""
         await self.pause()
         for job, receipt in receipts:

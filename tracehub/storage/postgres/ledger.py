@@ -19,6 +19,7 @@ from tracehub.protocol.ack import Gaps, StreamState
 from tracehub.protocol.messages import Request, StreamKey
 from tracehub.protocol.ranges import EMPTY, Ranges, highest
 from tracehub.storage.ports import (
+    ROW_BYTES,
     ClaimedId,
     CompletedReplay,
     LedgerTransaction,
@@ -126,7 +127,7 @@ class PostgresLedger:
                 SQL.store_whole,
                 list(fresh), [to_text(numbers) for numbers in fresh.values()],
                 [to_text(numbers) for numbers in flying], [highest(numbers) for numbers in flying],
-                *columns(requests, streams, now_ms),
+                *columns(requests, streams, now_ms), ROW_BYTES,
             )  # fmt: skip
         return {
             names[row["stream_id"]]: StreamState(row["stream_id"], row["ack_till"], row["highest"], Gaps())
@@ -240,6 +241,11 @@ class PostgresLedger:
             row["body"], row["id_base"].bytes, row["accepted"], row["duplicates"], row["conflicts"],
             row["created_ms"],
         )  # fmt: skip
+
+    async def fold_counts(self) -> int:
+        """See ports.Ledger."""
+        async with self._changing() as connection:
+            return int(await connection.fetchval(SQL.fold_counts))
 
     async def forget_once(self) -> None:
         """See ports.Ledger."""

@@ -159,8 +159,28 @@ stored as (
          as r(stream_id, created_ms, tenant_id, door, service, batch_id, seq, ts_ms, id, severity, level, message,
               trace_id, request_id, span_id, user_id, category, source, host, environment, user_agent, release,
               app_id, attrs)
-    join added using (stream_id))
+    join added using (stream_id)
+    returning tenant_id, ts, service, severity, octet_length(message) + coalesce(octet_length(attrs::text), 0) as bytes),
+counted as (
+    insert into log_count_changes
+    select tenant_id, date_trunc('hour', ts, 'UTC'), service, severity, count(*), sum(bytes) + count(*) * $29::bigint
+    from stored group by 1, 2, 3, 4)
 select stream_id, ack_till, highest from added;
+
+-- name: count_stored
+-- What a transaction stored, by hour.
+insert into log_count_changes
+select * from unnest($1::text[]::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::bigint[], $6::bigint[]);
+
+-- name: fold_counts
+-- Changes of counts become counts; how many there were.
+with gone as (delete from log_count_changes returning *),
+folded as (
+    insert into log_counts as c
+    select tenant_id, hour, service, severity, sum(entries), sum(bytes) from gone group by 1, 2, 3, 4 order by 1, 2, 3, 4
+    on conflict (tenant_id, hour, service, severity)
+    do update set entries = c.entries + excluded.entries, bytes = c.bytes + excluded.bytes)
+select count(*) from gone;
 
 -- name: missing
 -- The gaps of a stream: the first of them, and how many numbers they hold in all.
@@ -507,6 +527,14 @@ select tenant_id, door, service, level, severity, message, ts, created_at, id, t
        category, batch_id, app_id, environment, release, host, source, user_agent, attrs
 from logs
 
+-- name: stretch
+-- A tenant's rows of ranges of a stream, in their order.
+select tenant_id, door, service, level, severity, message, ts, created_at, id, trace_id, span_id, request_id, user_id,
+       category, batch_id, app_id, environment, release, host, source, user_agent, attrs
+from unnest($2::bigint[], $3::bigint[]) as n(first, last)
+join logs on stream_id = $1 and seq between n.first and n.last
+where tenant_id = $4::text::uuid order by seq
+
 -- name: count_logs
 -- How many match, as far as it is worth counting: the conditions, the most.
 select count(*) as n from (select from logs where {} limit {}) as matching
@@ -514,3 +542,77 @@ select count(*) as n from (select from logs where {} limit {}) as matching
 -- name: plan_logs
 -- How many the planner expects, where counting would take too long: the conditions.
 explain (format json) select from logs where {}
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Counting logs (counting.py puts the pieces together).
+
+-- name: counts_of_rows
+-- Entries counted row by row; grp is what they are grouped by.
+select date_trunc('{interval}', ts, 'UTC') as moment, severity, {group} as grp, count(*) as entries
+from logs where {where} group by 1, 2, 3
+
+-- name: counts_of_hours
+-- Entries as they were counted when they were stored.
+select hour as moment, severity, service as grp, entries from log_counts where {where}
+union all
+select hour as moment, severity, service as grp, entries from log_count_changes where {where}
+
+-- name: aggregate_counts
+-- By bucket, severity and group; what is not among the largest groups is one group.
+with counted as (
+    select {bucket} as bucket, severity, {group} as grp, sum(entries)::bigint as entries
+    from ({source}) as s group by 1, 2, 3),
+largest as (select grp from counted group by grp order by sum(entries) desc, grp limit {groups})
+select bucket, severity, l.other, case when not l.other then c.grp end as grp, sum(entries)::bigint as entries
+from counted c, lateral (select not exists (select from largest where largest.grp is not distinct from c.grp)) as l(other)
+group by 1, 2, 3, 4 having sum(entries) > 0 order by 1, 3, 4, 2
+
+-- name: count_by_service
+-- By service and severity.
+select grp as service, severity, sum(entries)::bigint as entries from ({source}) as s
+group by 1, 2 having sum(entries) > 0
+
+-- name: count_total
+-- All of it.
+select sum(entries)::bigint as entries from ({source}) as s
+
+-- name: service_names
+-- Whose entries a tenant has.
+select service from (
+    select service, entries from log_counts where tenant_id = $1::text::uuid
+    union all select service, entries from log_count_changes where tenant_id = $1::text::uuid) as s
+where $2::text is null or service = $2 group by 1 having sum(entries) > 0 order by service collate "C"
+
+-- name: storage_share
+-- What a tenant and what all have in bytes, and what the partitions take with their indexes.
+select coalesce(sum(bytes) filter (where tenant_id = $1::text::uuid), 0)::bigint as own_bytes,
+       coalesce(sum(bytes), 0)::bigint as all_bytes,
+       coalesce(sum(entries) filter (where tenant_id = $1::text::uuid), 0)::bigint as entries,
+       (select coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
+        from pg_inherits where inhparent = 'logs'::regclass) as size
+from (select tenant_id, entries, bytes from log_counts
+      union all select tenant_id, entries, bytes from log_count_changes) as c
+
+-- name: holes
+-- Missing and lost ranges of a tenant's services with the times of the entries beside them; what is over $6 ranges of a
+-- stream and kind is one row without times.
+with flying as (
+    select service, epoch, numbers::int8multirange as numbers
+    from unnest($3::text[], $4::bigint[], $5::text[]) as f(service, epoch, numbers)),
+streams as (
+    select a.stream_id, a.numbering as service, a.lost,
+           missing_ranges(a.received, a.lost, coalesce(f.numbers, '{}'),
+                          greatest(upper(a.received + a.lost) - 1, upper(f.numbers) - 1, 0)) as missing
+    from ack_state a left join flying f on (f.service, f.epoch) = (a.numbering, a.epoch)
+    where a.tenant_id = $1::text::uuid and a.numbering not like '@%' and ($2::text[] is null or a.numbering = any($2))
+      and (ranges_in(a.received) > 1 or lower(a.received) > 1 or not isempty(a.lost) or f.numbers is not null)),
+ranges as (
+    select s.stream_id, s.service, k.lost, u.r, row_number() over (partition by s.stream_id, k.lost order by u.r) as place
+    from streams s, lateral (values (false, s.missing), (true, s.lost)) as k(lost, numbers), unnest(k.numbers) as u(r))
+select service, lost, upper(r) - lower(r) as count,
+       (select l.ts from logs l where l.stream_id = n.stream_id and l.seq = lower(r) - 1) as after,
+       (select l.ts from logs l where l.stream_id = n.stream_id and l.seq = upper(r)) as before
+from ranges n where place <= $6::bigint
+union all
+select service, lost, sum(upper(r) - lower(r))::bigint, null, null from ranges where place > $6::bigint
+group by stream_id, service, lost

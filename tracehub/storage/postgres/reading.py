@@ -4,11 +4,15 @@ an operator takes (a manual replay, a deleted letter, `reset`). Plain dicts of c
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 import asyncpg
 
+from tracehub.pipeline.completeness import GAPS_MAX, Hole
 from tracehub.protocol.ranges import Ranges
+from tracehub.protocol.times import unix_ms
 from tracehub.storage.postgres.failures import translated
 from tracehub.storage.postgres.multirange import to_text
 from tracehub.storage.postgres.queries import SQL
@@ -29,6 +33,24 @@ class LedgerReading:
     async def services(self, tenant_id: str, service: str | None = None) -> list[dict[str, Any]]:
         """The newest epoch of each service, by name."""
         return await self._fetch(SQL.services, tenant_id, service, SERVICES_MAX)
+
+    async def holes(
+        self, tenant_id: str, services: Collection[str] | None, in_flight: dict[tuple[str, int], Ranges]
+    ) -> list[Hole]:
+        """See pipeline.completeness.HolesLedger."""
+        rows = await self._fetch(
+            SQL.holes,
+            tenant_id,
+            None if services is None else list(services),
+            [service for service, _ in in_flight],
+            [epoch for _, epoch in in_flight],
+            [to_text(numbers) for numbers in in_flight.values()],
+            GAPS_MAX,
+        )
+        return [
+            Hole(row["service"], row["count"], row["lost"], *map(_ms, (row["after"], row["before"])))
+            for row in rows
+        ]
 
     async def totals(self) -> dict[str, Any]:
         """received, lost, expired, duplicates, conflicts, dead: sums over all streams."""
@@ -102,3 +124,7 @@ class LedgerReading:
         """Whether Postgres answers and is migrated."""
         with translated():
             return bool(await self._pool.fetchval(SQL.ping))
+
+
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else unix_ms(moment)

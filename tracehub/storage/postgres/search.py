@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 
 from tracehub.protocol.errors import QueryTimeout
 from tracehub.protocol.filters import LogFilter, Position
+from tracehub.protocol.ranges import Ranges
 from tracehub.protocol.times import moment_of, unix_ms
 from tracehub.storage.postgres.failures import translated
 from tracehub.storage.postgres.queries import SQL
@@ -23,11 +25,14 @@ COUNT_EXACT_MAX = 1_000_000
 QUERY_TIMEOUT_S = 10.0
 
 
-class _Conditions:
-    """A WHERE clause in the making."""
+Fetch = Callable[[str, list[Any]], Awaitable[list[dict[str, Any]]]]
 
-    def __init__(self, tenant_id: str) -> None:
-        self.args: list[Any] = []
+
+class Conditions:
+    """A WHERE clause in the making. `args`: those of a query that it becomes a part of."""
+
+    def __init__(self, tenant_id: str, args: list[Any] | None = None) -> None:
+        self.args: list[Any] = [] if args is None else args
         self._parts = [f"tenant_id = {self.put(uuid.UUID(tenant_id))}"]
 
     def put(self, value: Any) -> str:
@@ -59,22 +64,22 @@ class LogSearch:
         skip: int = 0,
     ) -> list[dict[str, Any]]:
         """At most `limit` rows, behind `after` or from the `skip`th on."""
-        where = _where(tenant_id, wanted)
+        where = where_of(tenant_id, wanted)
         order = "" if ascending else " desc"
         if after is not None:
             _go_on(where, after, ascending=ascending)
         text = f"{SQL.select_logs} where {where} order by ts{order}, id{order} limit {where.put(limit)}"
         if skip:
             text += f" offset {where.put(skip)}"
-        return await self._fetch(text, where.args)
+        return await self.fetch(text, where.args)
 
     async def count(self, tenant_id: str, wanted: LogFilter) -> tuple[int, bool]:
         """How many rows match, and whether that is only an estimate."""
-        where = _where(tenant_id, wanted)
-        found = (await self._fetch(SQL.count_logs.format(where, COUNT_EXACT_MAX + 1), where.args))[0]["n"]
+        where = where_of(tenant_id, wanted)
+        found = (await self.fetch(SQL.count_logs.format(where, COUNT_EXACT_MAX + 1), where.args))[0]["n"]
         if found <= COUNT_EXACT_MAX:
             return int(found), False
-        plan = await self._fetch(SQL.plan_logs.format(where), where.args)
+        plan = await self.fetch(SQL.plan_logs.format(where), where.args)
         return max(int(found), _planned_rows(plan[0]["QUERY PLAN"])), True
 
     async def created_ms(self, tenant_id: str, entry_id: bytes) -> int | None:
@@ -84,10 +89,15 @@ class LogSearch:
 
     async def entry(self, tenant_id: str, entry_id: uuid.UUID) -> dict[str, Any] | None:
         """One row."""
-        rows = await self._fetch(f"{SQL.select_logs} where tenant_id = $1 and id = $2", [tenant_id, entry_id])
+        rows = await self.fetch(f"{SQL.select_logs} where tenant_id = $1 and id = $2", [tenant_id, entry_id])
         return rows[0] if rows else None
 
-    async def _fetch(self, text: str, args: list[Any]) -> list[dict[str, Any]]:
+    async def stretch(self, tenant_id: str, stream_id: int, ranges: Ranges) -> list[dict[str, Any]]:
+        """A tenant's rows of these numbers of a stream, in their order."""
+        bounds = [[first for first, _ in ranges], [last for _, last in ranges]]
+        return await self.fetch(SQL.stretch, [stream_id, *bounds, tenant_id])
+
+    async def fetch(self, text: str, args: list[Any]) -> list[dict[str, Any]]:
         """Within QUERY_TIMEOUT_S, the wait for a connection included."""
         with translated():
             try:
@@ -97,8 +107,9 @@ class LogSearch:
                 raise QueryTimeout(retry_after_s=1) from None
 
 
-def _where(tenant_id: str, wanted: LogFilter) -> _Conditions:
-    where = _Conditions(tenant_id)
+def where_of(tenant_id: str, wanted: LogFilter, where: Conditions | None = None) -> Conditions:
+    """The conditions of a filter."""
+    where = Conditions(tenant_id) if where is None else where
     for column, values in wanted.exact:
         where.add(f"{column} = any({where.put(list(values))}::text[])")
     if wanted.severities is not None:
@@ -117,7 +128,7 @@ def _where(tenant_id: str, wanted: LogFilter) -> _Conditions:
     return where
 
 
-def _go_on(where: _Conditions, after: Position, *, ascending: bool) -> None:
+def _go_on(where: Conditions, after: Position, *, ascending: bool) -> None:
     """The first condition is what an index and the choice of partitions can use."""
     sign = ">" if ascending else "<"
     ts, entry_id = where.put(moment_of(after.ts_ms)), where.put(uuid.UUID(bytes=after.id))

@@ -11,8 +11,17 @@ from tracehub.protocol.ack import Gaps, StreamState
 from tracehub.protocol.errors import Transient
 from tracehub.protocol.messages import Outcome, Request, StreamKey, encode
 from tracehub.protocol.ranges import EMPTY, Ranges
-from tracehub.protocol.times import unix_ms
-from tracehub.storage.ports import Change, ClaimedId, CompletedReplay, DeadLetter, Locked, Rows, StoredRow
+from tracehub.protocol.times import HOUR_MS, moment_of, unix_ms
+from tracehub.storage.ports import (
+    Change,
+    ClaimedId,
+    CompletedReplay,
+    DeadLetter,
+    Hour,
+    Locked,
+    Rows,
+    StoredRow,
+)
 from tracehub.storage.postgres.multirange import from_text, to_text
 from tracehub.storage.postgres.queries import SQL
 from tracehub.storage.postgres.rows import COLUMNS, EncodedRows
@@ -93,6 +102,19 @@ class PostgresTransaction:
         if len(rows):
             await self._connection.copy_to_table(
                 "logs", source=rows.chunks(), columns=COLUMNS, format="binary"
+            )
+
+    async def count(self, counts: Mapping[Hour, tuple[int, int]]) -> None:
+        """See ports.LedgerTransaction."""
+        if counts:
+            await self._connection.execute(
+                SQL.count_stored,
+                [h.tenant_id for h in counts],
+                [moment_of(h.hour * HOUR_MS) for h in counts],
+                [h.service for h in counts],
+                [h.severity for h in counts],
+                [entries for entries, _ in counts.values()],
+                [size for _, size in counts.values()],
             )
 
     async def add(

@@ -21,6 +21,7 @@ WORKERS = "workers"  # hash: worker id -> last known heartbeat, kept after death
 HEARTBEAT_PREFIX = "worker-alive:"  # string with a time to live: gone = dead or stopped
 
 LIVE_CHANNEL = "live"  # what happened, for viewers: one message per commit or event
+COMMITS = "commits"  # stream: what was stored in the last minutes, by reference, for those who follow
 WORKER_CONTROL_CHANNEL = "worker-control"
 FAULT_PREFIX = "fault:"  # string with a time to live: the fault is on
 FLUSHED_CHANNEL = "flushed"  # ids of jobs that flush_queue took away, a line each
@@ -77,6 +78,16 @@ def health(worker_id: str, queue: str) -> str:
 def once(scope: bytes) -> str:
     """Present while the first request with an Idempotency-Key runs."""
     return f"once:{scope.hex()}"
+
+
+def generation(tenant_id: str) -> str:
+    """Hash: how many commits and deletions a tenant had; what remembered answers are compared with."""
+    return f"generation:{tenant_id}"
+
+
+def answer(digest: str) -> str:
+    """Hash: a remembered answer, and what its tenant's generation was."""
+    return f"answer:{digest}"
 
 
 def fault(action: str) -> str:

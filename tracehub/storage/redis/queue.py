@@ -7,9 +7,9 @@ be durable: what it loses was never acknowledged.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from tracehub.protocol.errors import Overloaded, Transient
 from tracehub.protocol.limits import JOB_TTL_MS
 from tracehub.protocol.messages import Job, Mark, Receipt, StreamKey, decode_mark, encode
+from tracehub.storage.ports import Told
 from tracehub.storage.redis import keys, scripts
 from tracehub.storage.redis.failures import translated
 from tracehub.storage.redis.jobs import REPLAY, SCORE_HEAD_START_MS, STORE, pack
@@ -39,6 +40,9 @@ def live_message(event: str, data: Mapping[str, Any]) -> bytes:
     return msgspec.msgpack.encode({"event": event, "data": data})
 
 
+_NOTHING = Told()
+
+
 class RedisQueue:
     """All operations raise Transient (not reachable) or Overloaded (out of memory, too much waiting)."""
 
@@ -47,6 +51,7 @@ class RedisQueue:
         self._limits = (entries_max, bytes_max)
         self._enqueue = redis.register_script(scripts.ENQUEUE)
         self._settle = redis.register_script(scripts.SETTLE)
+        self._committed = redis.register_script(scripts.COMMITTED)
         self._marks = redis.register_script(scripts.MARKS)
         self._once = redis.register_script(scripts.ENQUEUE_ONCE)
         self._move = redis.register_script(scripts.MOVE)
@@ -84,20 +89,22 @@ class RedisQueue:
         with translated():
             return bool(await self.redis.exists(keys.inflight(job_id)))
 
-    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], live: bytes = b"") -> None:
+    async def settle(self, receipts: Sequence[tuple[Job, Receipt]], told: Told = _NOTHING) -> None:
         """See ports.Queue."""
         by_backend: dict[str, list[Receipt]] = {}
         for job, receipt in receipts:
             if job.backend:
                 by_backend.setdefault(job.backend, []).append(receipt)
-        args: list[Any] = [keys.INFLIGHT_PREFIX, keys.JOB_PREFIX, keys.IN_PROGRESS_PREFIX]
+        args: list[Any] = [keys.INFLIGHT_PREFIX, keys.JOB_PREFIX, keys.IN_PROGRESS_PREFIX, told.committed]
         args += [len(receipts), *(job.id for job, _ in receipts)]
-        if live:
-            args += [keys.LIVE_CHANNEL, live]
+        if told.live:
+            args += [keys.LIVE_CHANNEL, told.live]
         for backend, heard in by_backend.items():
             args += [keys.receipts(backend), encode(heard)]
         with translated():
-            await self._settle(keys=[keys.INFLIGHT_INDEX, keys.INFLIGHT_TOTALS, *keys.QUEUES], args=args)
+            generations = map(keys.generation, told.tenants)
+            names = (keys.INFLIGHT_INDEX, keys.INFLIGHT_TOTALS, *keys.QUEUES, keys.COMMITS, *generations)
+            await self._settle(keys=names, args=args)
 
     async def enqueue_replay(self, stream: StreamKey, delay_ms: int) -> None:
         """See ports.Queue."""
@@ -144,10 +151,18 @@ class RedisQueue:
         with translated():
             await self.redis.publish(keys.LIVE_CHANNEL, live_message(event, data))
 
-    async def publish_message(self, message: bytes) -> None:
-        """The same for a message that is encoded already."""
+    async def publish_commit(self, told: Told) -> None:
+        """A commit without receipts."""
         with translated():
-            await self.redis.publish(keys.LIVE_CHANNEL, message)
+            await self._committed(
+                keys=[keys.COMMITS, *map(keys.generation, told.tenants)],
+                args=[told.committed, keys.LIVE_CHANNEL, told.live],
+            )
+
+    async def deleted(self, tenant_id: str) -> None:
+        """Rows of a tenant were deleted: no answer from before is true."""
+        with translated():
+            await cast(Awaitable[int], self.redis.hincrby(keys.generation(tenant_id), "d", 1))
 
     async def sweep(self) -> int:
         """Take away the marks of jobs that neither wait nor run; how many those were."""

@@ -58,18 +58,86 @@ local function unmark(index, totals, prefix, id)
 end
 """
 
-# KEYS index, totals, queue, queue. ARGV mark prefix, body prefix, in-progress prefix, n, n ids, then pairs of
-# channel and payload. The jobs end: their marks, bodies, leases and queue entries go, and it is said.
+# What a tenant's answers are compared with: n commits and d deletions so far, c commits in this second s, p in the
+# one before.
+_COMMITTED: Final = """
+local function committed(key)
+  local second = redis.call('TIME')[1]
+  local was = redis.call('HMGET', key, 's', 'c')
+  if was[1] ~= second then
+    local before = 0
+    if was[1] and tonumber(was[1]) == tonumber(second) - 1 then before = was[2] end
+    redis.call('HSET', key, 's', second, 'c', 0, 'p', before)
+  end
+  redis.call('HINCRBY', key, 'c', 1)
+  redis.call('HINCRBY', key, 'n', 1)
+end
+"""
+
+# The commits of the last minutes, by reference. Trimmed by number each time, which costs nothing, and by age.
+_FOLLOW: Final = """
+local function follow(key, record)
+  if record ~= '' then
+    local id = redis.call('XADD', key, 'MAXLEN', '~', 100000, '*', 'c', record)
+    local ms = tonumber(string.match(id, '%d+'))
+    if ms % 64 == 0 then redis.call('XTRIM', key, 'MINID', '~', string.format('%.0f', ms - 600000)) end
+  end
+end
+"""
+
+# KEYS commits, generations of tenants. ARGV record, channel, payload. Something was committed without a receipt.
+COMMITTED: Final = (
+    _COMMITTED
+    + _FOLLOW
+    + """
+for i = 2, #KEYS do committed(KEYS[i]) end
+follow(KEYS[1], ARGV[1])
+redis.call('PUBLISH', ARGV[2], ARGV[3])
+"""
+)
+
+# KEYS generation, answer. ARGV for how long (ms) a busy tenant's answer may be behind, or 0. Returns n, d and, when
+# it is still true enough, the answer.
+CACHED: Final = """
+local now = redis.call('TIME')
+local g = redis.call('HMGET', KEYS[1], 'n', 'd', 's', 'c', 'p')
+local n, d = g[1] or '0', g[2] or '0'
+local a = redis.call('HMGET', KEYS[2], 'n', 'd', 't', 'body')
+if not a[4] or a[2] ~= d then return {n, d} end
+if a[1] ~= n then
+  local second = tonumber(now[1]) - tonumber(g[3] or '0')
+  local busy = second == 0 and (tonumber(g[4]) > 10 or tonumber(g[5]) > 10) or second == 1 and tonumber(g[4]) > 10
+  local age = tonumber(now[1]) * 1000 + tonumber(now[2]) / 1000 - tonumber(a[3])
+  if not busy or age > tonumber(ARGV[1]) then return {n, d} end
+end
+return {n, d, a[4]}
+"""
+
+# KEYS answer. ARGV n, d, body, time to live (ms).
+REMEMBER: Final = """
+local now = redis.call('TIME')
+local ms = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+redis.call('HSET', KEYS[1], 'n', ARGV[1], 'd', ARGV[2], 't', ms, 'body', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+"""
+
+# KEYS index, totals, queue, queue, commits, generations of tenants. ARGV mark prefix, body prefix, in-progress prefix,
+# record of the commit or '', n, n ids, then pairs of channel and payload. The jobs end: their marks, bodies, leases and
+# queue entries go, and it is said.
 SETTLE: Final = (
     _UNMARK
+    + _COMMITTED
+    + _FOLLOW
     + """
-local n = tonumber(ARGV[4])
-for i = 5, n + 4 do
+for i = 6, #KEYS do committed(KEYS[i]) end
+follow(KEYS[5], ARGV[4])
+local n = tonumber(ARGV[5])
+for i = 6, n + 5 do
   unmark(KEYS[1], KEYS[2], ARGV[1], ARGV[i])
   redis.call('DEL', ARGV[2] .. ARGV[i], ARGV[3] .. ARGV[i])
   if redis.call('ZREM', KEYS[3], ARGV[i]) == 0 then redis.call('ZREM', KEYS[4], ARGV[i]) end
 end
-for i = n + 5, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
+for i = n + 6, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
 return n
 """
 )

@@ -1,0 +1,69 @@
+"""Answers about logs: remembered for a moment, and each with what the ledger knows about its window."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from apps.backend.context import Caller, Context, caller_of, context
+from apps.backend.errors import JSON
+from tracehub.pipeline.completeness import completeness
+from tracehub.protocol.errors import Transient
+from tracehub.protocol.filters import LogFilter
+
+CLOSED_AFTER_MS: Final = 5 * 60 * 1000
+
+# Data and meta of an answer.
+Make = Callable[[], Awaitable[tuple[Any, dict[str, Any]]]]
+
+
+def success(data: Any, meta: dict[str, Any] | None = None, status: int = 200) -> JSON:
+    """An answer in the log service's shape."""
+    return JSON({"success": True, "data": data, **({"meta": meta} if meta else {})}, status)
+
+
+def scoped(wanted: LogFilter, caller: Caller) -> LogFilter:
+    """A filter as far as the caller's key reaches: one that is bound to a service sees no other."""
+    if caller.app_key is None:
+        return wanted
+    asked = dict(wanted.exact).get("service", (caller.app_key,))
+    others = tuple(pair for pair in wanted.exact if pair[0] != "service")
+    own = tuple(name for name in asked if name == caller.app_key)
+    return replace(wanted, exact=(("service", own), *others))
+
+
+async def answer(request: Request, question: str, wanted: LogFilter, make: Make) -> Response:
+    """What `make` finds, or found a moment ago. `question` tells it from others with the same filter."""
+    ctx, caller = context(request), caller_of(request)
+    known = await known_of(ctx, caller, wanted)
+    slot = found = None
+    if "no-cache" not in request.headers.get("cache-control", "").lower():
+        slot, found = await ctx.cache.look(caller.tenant_id, f"{question}\0{wanted!r}\0{caller.app_key}")
+    hit = found is not None
+    if found is None:
+        data, meta = await make()
+        found = orjson.dumps(data) + b"\n" + orjson.dumps(meta)
+        if slot is not None:
+            is_open = wanted.end_ms is None or wanted.end_ms > ctx.clock() - CLOSED_AFTER_MS
+            await ctx.cache.remember(slot, found, is_open=is_open)
+    data_text, _, meta_text = found.rpartition(b"\n")
+    meta_told = orjson.dumps({**orjson.loads(meta_text), "completeness": known})
+    body = b'{"success":true,"data":' + data_text + b',"meta":' + meta_told + b"}"
+    return Response(body, 200, {"X-Cache": "hit" if hit else "miss"}, "application/json")
+
+
+async def known_of(ctx: Context, caller: Caller, wanted: LogFilter) -> dict[str, Any]:
+    """What the ledger knows about the window and the services of a question."""
+    try:
+        marks = (await ctx.queue.marks()).values()
+    except Transient:
+        marks = None
+    services = dict(wanted.exact).get("service")
+    window = (wanted.start_ms, wanted.end_ms)
+    known = await completeness(ctx.reading, marks, caller.tenant_id, services=services, window_ms=window)
+    return known.shown()

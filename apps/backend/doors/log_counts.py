@@ -1,0 +1,142 @@
+"""The log service's counts (log-service.md §3, §4): statistics, aggregates, services, storage. Below /api/v1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from apps.backend.answers import answer, scoped, success
+from apps.backend.body import read_body, require_json
+from apps.backend.context import caller_of, context
+from tracehub.protocol.errors import InvalidField, InvalidJSON
+from tracehub.protocol.fields import read_json
+from tracehub.protocol.filters import NAME_CHARS_MAX, LogFilter, from_json, from_query
+from tracehub.protocol.severity import word_of
+from tracehub.protocol.times import iso
+from tracehub.storage.postgres.counting import GROUPS, INTERVALS_MS, OTHER, Counted, level_counts
+
+DAY_MS = 24 * 3600 * 1000
+FILTER_BYTES_MAX = 256 * 1024
+BUCKETS_MAX = 10_000
+
+
+async def stats(request: Request) -> Response:
+    """GET /logs/stats: how many, by level and by service; of the last 24 h unless asked otherwise."""
+    ctx, caller = context(request), caller_of(request)
+    wanted, _ = from_query(request.query_params.multi_items())
+    asked = wanted
+    end_ms = wanted.end_ms if wanted.end_ms is not None else ctx.clock()
+    start_ms = wanted.start_ms if wanted.start_ms is not None else end_ms - DAY_MS
+    wanted = scoped(replace(wanted, start_ms=start_ms, end_ms=end_ms), caller)
+
+    async def count() -> tuple[dict[str, Any], dict[str, Any]]:
+        levels, services = await ctx.counts.by_service(caller.tenant_id, wanted)
+        found = {
+            "total_count": sum(levels.values()),
+            "level_counts": level_counts(levels, word_of),
+            "service_counts": services,
+            "time_range": {"start": iso(start_ms), "end": iso(end_ms)},
+        }
+        return found, {}
+
+    # A range that ends now is another one each time: what is remembered is the answer to the question.
+    return await answer(request, f"stats {asked!r}", wanted if asked.end_ms is not None else asked, count)
+
+
+async def aggregate(request: Request) -> Response:
+    """POST /logs/aggregate?interval=: counts over time, by group if asked."""
+    ctx, caller = context(request), caller_of(request)
+    require_json(request)
+    body = await read_body(request, ctx.settings.body_timeout_s, FILTER_BYTES_MAX)
+    document = read_json(body) if body else {}
+    if not isinstance(document, dict):
+        raise InvalidJSON("the body must be a JSON object")
+    group = _group(document.pop("group_by", None))
+    wanted, _ = from_json(document)
+    wanted = scoped(wanted, caller)
+    interval = request.query_params.get("interval", "")
+    interval = interval if interval in INTERVALS_MS else "hour"
+    if wanted.start_ms is not None and wanted.end_ms is not None:
+        _refuse_many((wanted.end_ms - wanted.start_ms) // INTERVALS_MS[interval] + 1)
+
+    async def count() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        counted = await ctx.counts.by_time(caller.tenant_id, wanted, interval, group)
+        _refuse_many(len({c.bucket_ms for c in counted}))  # of an open range, those that are not empty
+        return _buckets(counted, group), {"interval": interval}
+
+    return await answer(request, f"aggregate {interval} {group!r}", wanted, count)
+
+
+def _group(given: Any) -> str | None:
+    """A column of logs, or "metadata.<key>"."""
+    if given is None or given == "":
+        return None
+    if isinstance(given, str):
+        if given in GROUPS:
+            return GROUPS[given]
+        key = given.removeprefix("metadata.")
+        if key not in ("", given) and len(key) <= NAME_CHARS_MAX:
+            return given
+    raise InvalidField(f"must be one of {', '.join(GROUPS)} or metadata.<key>", field="group_by")
+
+
+def _refuse_many(buckets: int) -> None:
+    if buckets > BUCKETS_MAX:
+        raise InvalidField(
+            f"the answer would have more than {BUCKETS_MAX} buckets: ask for less, or for a longer interval",
+            field="interval",
+        )
+
+
+def _buckets(counted: list[Counted], group: str | None) -> list[dict[str, Any]]:
+    rows: dict[tuple[int, Any], dict[int, int]] = {}
+    for c in counted:
+        name = c.group
+        if group == "severity" and name is not None and name != OTHER:
+            name = word_of(int(name))
+        levels = rows.setdefault((c.bucket_ms, name), {})
+        levels[c.severity] = levels.get(c.severity, 0) + c.entries
+    shown = []
+    for (bucket_ms, name), levels in rows.items():
+        row = {
+            "bucket": iso(bucket_ms),
+            "count": sum(levels.values()),
+            "level_counts": level_counts(levels, word_of),
+        }
+        shown.append({**row, "group": name} if group else row)
+    return shown
+
+
+async def services(request: Request) -> Response:
+    """GET /logs/services: names, sorted."""
+    ctx, caller = context(request), caller_of(request)
+
+    async def find() -> tuple[list[str], dict[str, Any]]:
+        return await ctx.counts.services(caller.tenant_id, caller.app_key), {}
+
+    return await answer(request, "services", LogFilter(), find)
+
+
+async def storage(request: Request) -> Response:
+    """GET /logs/storage: the tenant's share of the disk."""
+    share = await context(request).counts.storage(caller_of(request).tenant_id)
+    return success(
+        {
+            "size_bytes": share.bytes,
+            "size_mb": round(share.bytes / 2**20, 3),
+            "size_gb": round(share.bytes / 2**30, 6),
+            "row_count": share.rows,
+        }
+    )
+
+
+ROUTES = [
+    Route("/logs/stats", stats, methods=["GET"]),
+    Route("/logs/aggregate", aggregate, methods=["POST"]),
+    Route("/logs/services", services, methods=["GET"]),
+    Route("/logs/storage", storage, methods=["GET"]),
+]

@@ -1,0 +1,157 @@
+"""Counting logs: statistics, aggregates over time, names of services, a tenant's share of the disk.
+
+Questions about services, levels and times alone are answered from the counts by the hour, exact in every snapshot;
+only the hours that a range cuts are counted row by row, as is every other question. Raises Transient, QueryTimeout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from tracehub.protocol.filters import LogFilter
+from tracehub.protocol.times import HOUR_MS, moment_of, unix_ms
+from tracehub.storage.postgres.queries import SQL
+from tracehub.storage.postgres.search import Conditions, Fetch, where_of
+
+GROUPS_MAX: Final = 100
+SERVICES_MAX: Final = 1_000
+OTHER: Final = "__other__"
+INTERVALS_MS: Final = {"minute": 60_000, "hour": HOUR_MS, "day": 24 * HOUR_MS}
+# What people may group by, and the column of logs; `severity` is answered as the word of its level.
+GROUPS: Final = {
+    "service_name": "service",
+    "level": "severity",
+    "environment": "environment",
+    "host": "host",
+    "category": "category",
+    "app_id": "app_id",
+    "door": "door",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """So many entries of a bucket (Unix ms), a severity and a group."""
+
+    bucket_ms: int
+    severity: int
+    entries: int
+    group: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A tenant's share of all partitions with their indexes."""
+
+    bytes: int
+    rows: int
+
+
+class LogCounts:
+    """`fetch` runs a query within its time."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+
+    async def by_time(
+        self, tenant_id: str, wanted: LogFilter, interval: str, group: str | None = None
+    ) -> list[Counted]:
+        """Ascending; `group` is a column of logs, or "metadata.<key>"."""
+        if interval != "minute" and group in (None, "service", "severity") and is_counted(wanted):
+            text, args = _counted_source(tenant_id, wanted)
+        else:
+            text, args = _raw_source(tenant_id, wanted, interval, group)
+        bucket = f"date_trunc('{interval}', moment, 'UTC')"
+        column = {None: "null::text", "severity": "severity::text"}.get(group, "grp")
+        query = SQL.aggregate_counts.format(source=text, bucket=bucket, group=column, groups=GROUPS_MAX)
+        rows = await self._fetch(query, args)
+        return [
+            Counted(
+                unix_ms(row["bucket"]), row["severity"], row["entries"], OTHER if row["other"] else row["grp"]
+            )
+            for row in rows
+        ]
+
+    async def by_service(self, tenant_id: str, wanted: LogFilter) -> tuple[dict[int, int], dict[str, int]]:
+        """Severity to entries, and service to entries (the SERVICES_MAX largest)."""
+        if is_counted(wanted):
+            text, args = _counted_source(tenant_id, wanted)
+        else:
+            text, args = _raw_source(tenant_id, wanted, "day", "service")
+        rows = await self._fetch(SQL.count_by_service.format(source=text), args)
+        levels: dict[int, int] = {}
+        services: dict[str, int] = {}
+        for row in rows:
+            levels[row["severity"]] = levels.get(row["severity"], 0) + row["entries"]
+            services[row["service"]] = services.get(row["service"], 0) + row["entries"]
+        largest = sorted(services.items(), key=lambda item: (-item[1], item[0]))[:SERVICES_MAX]
+        return levels, dict(largest)
+
+    async def total(self, tenant_id: str, wanted: LogFilter) -> int:
+        """How many entries there are of a question that is counted."""
+        text, args = _counted_source(tenant_id, wanted)
+        rows = await self._fetch(SQL.count_total.format(source=text), args)
+        return int(rows[0]["entries"] or 0)
+
+    async def services(self, tenant_id: str, service: str | None = None) -> list[str]:
+        """The names, sorted; all, or one if it is there."""
+        return [row["service"] for row in await self._fetch(SQL.service_names, [tenant_id, service])]
+
+    async def storage(self, tenant_id: str) -> Storage:
+        """By bytes of what is counted."""
+        row = (await self._fetch(SQL.storage_share, [tenant_id]))[0]
+        share = row["own_bytes"] / row["all_bytes"] if row["all_bytes"] else 0.0
+        return Storage(int(row["size"] * share), int(row["entries"]))
+
+
+def is_counted(wanted: LogFilter) -> bool:
+    """Whether the counts by the hour can answer."""
+    return (
+        not wanted.search and not wanted.metadata and all(column == "service" for column, _ in wanted.exact)
+    )
+
+
+def _raw_source(tenant_id: str, wanted: LogFilter, interval: str, group: str | None) -> tuple[str, list[Any]]:
+    where = where_of(tenant_id, wanted)
+    column = "null::text"
+    if group is not None and group.startswith("metadata."):
+        key = group.removeprefix("metadata.")
+        literal, path = where.put(key), where.put(key.split("."))
+        column = f"coalesce(attrs ->> {literal}, attrs #>> {path}::text[])"
+    elif group is not None:
+        column = f"{group}::text"
+    return SQL.counts_of_rows.format(interval=interval, group=column, where=where), where.args
+
+
+def _counted_source(tenant_id: str, wanted: LogFilter) -> tuple[str, list[Any]]:
+    """Whole hours from the counts, the rest from the rows."""
+    start = -(-wanted.start_ms // HOUR_MS) * HOUR_MS if wanted.start_ms is not None else None
+    end = (wanted.end_ms + 1) // HOUR_MS * HOUR_MS if wanted.end_ms is not None else None
+    if start is not None and end is not None and start >= end:
+        return _raw_source(tenant_id, wanted, "hour", "service")
+    where = where_of(tenant_id, replace(wanted, start_ms=None, end_ms=None))
+    if start is not None:
+        where.add(f"hour >= {where.put(moment_of(start))}")
+    if end is not None:
+        where.add(f"hour < {where.put(moment_of(end))}")
+    text = SQL.counts_of_hours.format(where=where)
+    edges = []
+    if start is not None and start != wanted.start_ms:
+        edges.append(replace(wanted, end_ms=start - 1))
+    if end is not None and wanted.end_ms is not None and end != wanted.end_ms + 1:
+        edges.append(replace(wanted, start_ms=end))
+    for edge in edges:
+        rows = where_of(tenant_id, edge, Conditions(tenant_id, where.args))
+        text += " union all " + SQL.counts_of_rows.format(interval="hour", group="service", where=rows)
+    return text, where.args
+
+
+def level_counts(counts: Mapping[int, int], word_of: Any) -> dict[str, int]:
+    """Severity numbers to the words of a door."""
+    words: dict[str, int] = {}
+    for severity, entries in sorted(counts.items()):
+        word = word_of(severity)
+        words[word] = words.get(word, 0) + entries
+    return words
