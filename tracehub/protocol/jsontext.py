@@ -1,12 +1,14 @@
 """JSON that is still text: mended and pruned before a typed reader sees it.
 
 Guarantee: in a mended text no string has U+0000 or a lone surrogate; a pruned text is nested at most so deep, and
-what is within that is unchanged. Both leave what is no JSON for the reader to refuse.
+what is within that is unchanged. Both leave what is no JSON for the reader to refuse. Limit: TOKENS_MAX, since Python looks at
+each of them; well-formed requests of the largest size have a quarter of that.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Final
 
 _ODD: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
@@ -15,6 +17,7 @@ _ESCAPE: Final = re.compile(
 )
 _LONE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2})").fullmatch
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{\]}]', re.DOTALL)
+TOKENS_MAX: Final = 2_000_000
 
 
 def mended(body: bytes) -> bytes:
@@ -28,10 +31,10 @@ def _mend(escape: re.Match[bytes]) -> bytes:
 
 
 def pruned(body: bytes, depth_max: int) -> bytes:
-    """With everything left out that stands in brackets deeper than `depth_max`."""
+    """With everything left out that stands in brackets deeper than `depth_max`; empty where that is no use."""
     kept: list[bytes] = []
     depth = begin = 0
-    for token in _TOKEN.finditer(body):
+    for token in islice(_TOKEN.finditer(body), TOKENS_MAX):
         sign = token.group()
         if sign in b"[{":
             depth += 1
@@ -42,4 +45,4 @@ def pruned(body: bytes, depth_max: int) -> bytes:
             if depth == depth_max:
                 kept.append(b"null")
                 begin = token.end()
-    return b"".join((*kept, body[begin:])) if depth <= depth_max else b""
+    return b"" if depth else b"".join((*kept, body[begin:]))
