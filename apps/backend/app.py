@@ -19,13 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from apps.backend import errors
 from apps.backend.body import header
 from apps.backend.context import Context
-from apps.backend.doors import ingest, log_service, loki, observe, operate, otlp, pages, sequence
+from apps.backend.doors import ingest, log_service, logstream, loki, observe, operate, otlp, pages, sequence
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
 from apps.backend.live.feed import Feed
 from apps.backend.live.snapshot import Snapshots
 from apps.backend.live.socketio import Live
+from apps.backend.live.sockets import Sockets
 from apps.backend.live.trail import Trail
 from apps.backend.metrics import Metrics, Tally
 from apps.backend.numbering import Numbering
@@ -48,6 +49,7 @@ from tracehub.storage.redis.cache import AnswerCache
 from tracehub.storage.redis.commits import Commits
 from tracehub.storage.redis.connect import open_redis
 from tracehub.storage.redis.listening import listen
+from tracehub.storage.redis.presence import Presence
 from tracehub.storage.redis.queue import RedisQueue
 from tracehub.storage.redis.workers import Workers
 
@@ -103,10 +105,11 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
     metrics = Metrics()
     trail = Trail(board, queue, now_ms)
     search = LogSearch(search_pool)
+    sockets = Sockets(Presence(redis, backend_id), now_ms, settings.live_entries_per_second_max)
     feed = Feed(Commits(ears), Commits(redis), search)
     ctx = application.state.context = Context(
         settings, redis, queue, RedisBuffers(buffers), ledger, reading, search, LogCounts(search.fetch),
-        AnswerCache(redis), feed, stopping, submitter,
+        AnswerCache(redis), feed, sockets, stopping, submitter,
         Numbering(now_ms(), random_bytes(2)), faults, board, snapshots, trail, metrics, now_ms, random_bytes,
     )  # fmt: skip
 
@@ -114,6 +117,7 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
         heard = decode_live(message)
         crashes.heard(heard)
         trail.heard(heard)
+        sockets.heard(heard)
         await live.heard(heard)
         await faults.heard(heard)
 
@@ -133,6 +137,7 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
             asyncio.create_task(crashes.run()),
             asyncio.create_task(trail.run()),
             asyncio.create_task(feed.run()),
+            asyncio.create_task(sockets.run()),
         ]
         log.info("backend.started", host=settings.host, port=settings.port, faults=settings.faults)
         yield
@@ -153,12 +158,13 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
                 otlp.PATH: otlp.door(ctx),
                 loki.BELOW: loki.door(ctx),
             },
+            logstream_app=logstream.application(ctx),
         ),
         metrics.tally,
     )
 
 
-def by_path(application: Starlette, others: Mapping[str, ASGIApp]) -> ASGIApp:
+def by_path(application: Starlette, others: Mapping[str, ASGIApp], *, logstream_app: ASGIApp) -> ASGIApp:
     """Several applications behind one port: `others` by what their paths begin with; or, without a slash at the end,
     by what they are."""
     fast = straight(ingest.ingest, application)
@@ -179,6 +185,8 @@ def by_path(application: Starlette, others: Mapping[str, ASGIApp]) -> ASGIApp:
             inner: ASGIApp = fast
         elif (other := other_at(path)) is not None:
             inner = other
+        elif logstream.is_below(path):
+            inner = logstream_app
         elif web.wants(scope) or (pages.is_visit(scope) and is_nowhere(scope)):
             inner = web
         else:

@@ -8,12 +8,13 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.feed import Feed
 from apps.backend.live.snapshot import Snapshots
+from apps.backend.live.sockets import Sockets
 from apps.backend.live.trail import Trail
 from apps.backend.metrics import Metrics
 from apps.backend.numbering import Numbering
@@ -45,6 +46,7 @@ class Context:
     counts: LogCounts
     cache: AnswerCache
     feed: Feed
+    sockets: Sockets
     stopping: Callable[[], bool]  # whether the server has begun to stop
     submitter: Submitter
     numbering: Numbering
@@ -74,12 +76,12 @@ def context(request: Request) -> Context:
     return found
 
 
-def tenant_of(_: Request) -> str:
+def tenant_of(_: HTTPConnection) -> str:
     """The tenant of a request: until keys are there, the default one."""
     return ZERO_TENANT
 
 
-def caller_of(request: Request) -> Caller:
+def caller_of(request: HTTPConnection) -> Caller:
     """Who asks."""
     return Caller(tenant_of(request))
 

@@ -18,11 +18,11 @@ from arq.cron import cron
 from redis.asyncio import Redis
 
 from apps.worker.arq_worker import QueueWorker
+from apps.worker.closing import keep_closing
 from apps.worker.committer import Committer
 from apps.worker.heartbeat import beat, crash_on_demand
 from apps.worker.jobs import (
     Parts,
-    close_void_numbers,
     fold_counts,
     replay_job,
     schedule_replays,
@@ -31,7 +31,6 @@ from apps.worker.jobs import (
     sweep_marks,
 )
 from apps.worker.publisher import Publisher
-from tracehub.pipeline.void import VOID_AFTER_S
 from tracehub.protocol.errors import TraceHubError
 from tracehub.runtime import logging as logs
 from tracehub.runtime.clock import now_ms
@@ -106,6 +105,7 @@ async def run(settings: Settings) -> None:
     background = [
         asyncio.create_task(committer.run()),
         asyncio.create_task(beat(workers, describe)),
+        asyncio.create_task(keep_closing(ledger, queue)),
         asyncio.create_task(
             listen(
                 ears,
@@ -150,14 +150,6 @@ def _queue_workers(
     crons = [
         cron(sweep_marks, name="cron:sweep_marks", second=set(range(0, 60, 2)), max_tries=1),
         cron(schedule_replays, name="cron:schedule_replays", second=set(range(60)), max_tries=1),
-        # Every worker looks: what one saw is compared with what the same one saw before.
-        cron(
-            close_void_numbers,
-            name="cron:close_void_numbers",
-            second=set(range(0, 60, VOID_AFTER_S)),
-            max_tries=1,
-            unique=False,
-        ),
         cron(fold_counts, name="cron:fold_counts", second=set(range(0, 60, 10)), max_tries=1),
         cron(supersede_epochs, name="cron:supersede_epochs", second=set(range(0, 60, 5)), max_tries=1),
     ]

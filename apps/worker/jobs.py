@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -15,11 +15,9 @@ from apps.worker.publisher import Publisher
 from tracehub.pipeline.replay import Replayed, replay
 from tracehub.pipeline.signoff import supersede
 from tracehub.pipeline.store import PartitionsPending
-from tracehub.pipeline.void import close_void
 from tracehub.protocol.errors import TraceHubError, Transient
 from tracehub.protocol.limits import JOB_FORMAT
 from tracehub.protocol.messages import StreamKey, decode_job
-from tracehub.protocol.ranges import Ranges
 from tracehub.runtime.clock import now_ms, random_bytes
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.redis.buffers import RedisBuffers
@@ -43,7 +41,6 @@ class Parts:
     publisher: Publisher
     gap_grace_ms: int
     gap_ranges_max: int
-    unstored: dict[int, Ranges] = field(default_factory=dict)  # what close_void saw the last time
 
 
 async def store_job(ctx: dict[str, Any], body: bytes) -> bool:
@@ -112,26 +109,12 @@ async def schedule_replays(ctx: dict[str, Any]) -> None:
         log.warning("replays.not_scheduled", reason=trouble.message)
 
 
-async def close_void_numbers(ctx: dict[str, Any]) -> None:
-    """Numbers of the server that nobody stored are closed; old Idempotency-Keys are forgotten."""
-    parts: Parts = ctx["parts"]
-    try:
-        found, closed = await close_void(parts.ledger, parts.queue, parts.unstored)
-        parts.unstored.clear()
-        parts.unstored.update(found)
-        await parts.ledger.forget_once()
-    except TraceHubError as trouble:
-        log.warning("void.not_closed", reason=trouble.message)
-        return
-    if closed:
-        log.info("void.closed", count=closed)
-
-
 async def fold_counts(ctx: dict[str, Any]) -> None:
-    """What transactions counted becomes counts by hour."""
+    """What transactions counted becomes counts by hour; old Idempotency-Keys are forgotten."""
     parts: Parts = ctx["parts"]
     try:
         await parts.ledger.fold_counts()
+        await parts.ledger.forget_once()
     except TraceHubError as trouble:
         log.warning("counts.not_folded", reason=trouble.message)
 

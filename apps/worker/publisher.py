@@ -54,7 +54,7 @@ class Publisher:
         data["services"] = [(*name, *count) for name, count in counts.items()]
         data["duplicates"] = sum(o.duplicates for o in stored.outcomes)
         data["conflicts"] = sum(o.conflicts for o in stored.outcomes)
-        data["entries"] = encode_shown(self._sample(stored.fresh, total, now_ms))
+        data["entries"] = encode_shown(self._sample(stored, total, now_ms))
         data["replays"] = [replay_completed(stream, completed) for stream, completed in stored.completed]
         tenants = sorted({tenant_id for tenant_id, _ in counts})
         return Told(live_message("stored", data), tenants, _committed(stored, tenants, total))
@@ -66,7 +66,7 @@ class Publisher:
         except TraceHubError as error:
             log.warning("live.unreachable", reason=error.message)
 
-    def _sample(self, fresh: list[tuple[Request, set[int]]], total: int, now_ms: int) -> list[dict[str, Any]]:
+    def _sample(self, stored: Stored, total: int, now_ms: int) -> list[dict[str, Any]]:
         if now_ms // 1000 != self._second:
             self._second, self._left = now_ms // 1000, self._live_max
         take = min(self._left, total)
@@ -76,17 +76,17 @@ class Publisher:
         step = total / take
         shown: list[dict[str, Any]] = []
         place, wanted = 0, 0.0
-        for request, left_out in fresh:
+        for request, left_out in stored.fresh:
             size = len(request.entries) - len(left_out)
             if not left_out:
                 # Jump from one wanted entry to the next instead of walking all of them.
                 while wanted < place + size and len(shown) < take:
-                    shown.append(log_entry(request, int(wanted) - place, now_ms))
+                    shown.append(log_entry(request, int(wanted) - place, stored.created_ms))
                     wanted += step
             else:
                 kept = [index for index in range(len(request.entries)) if index not in left_out]
                 while wanted < place + size and len(shown) < take:
-                    shown.append(log_entry(request, kept[int(wanted) - place], now_ms))
+                    shown.append(log_entry(request, kept[int(wanted) - place], stored.created_ms))
                     wanted += step
             place += size
         return shown

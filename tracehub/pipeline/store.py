@@ -76,6 +76,7 @@ class Stored:
     completed: list[tuple[StreamKey, CompletedReplay]] = field(default_factory=list)
     fresh: list[tuple[Request, set[int]]] = field(default_factory=list)  # and what was left out of each
     dead_letters: int = 0
+    created_ms: int = 0  # what the rows say of when they were written
 
     def absorb(self, other: Stored) -> None:
         """Take over what a later transaction did; its states are newer."""
@@ -104,7 +105,7 @@ async def _store_small(ledger: Ledger, requests: Sequence[Request], moment: Mome
         with contextlib.suppress(BadData, LedgerDisagrees):  # the long way finds out what it is
             whole = await ledger.store_whole(plain, streams, flying, moment.now_ms) if plain else {}
     rest = [q for q in requests if q.stream not in whole]
-    done = await _store_group(ledger, rest, moment) if rest else Stored()
+    done = await _store_group(ledger, rest, moment) if rest else Stored(created_ms=moment.now_ms)
     outcomes = iter(done.outcomes)
     done.outcomes = [
         Outcome(
@@ -162,7 +163,7 @@ async def _store_group(ledger: Ledger, requests: Sequence[Request], moment: Mome
         return await _store_once(ledger, requests, moment, careful=True)
     except BadData as refusal:
         if len(requests) > 1:
-            done = Stored()
+            done = Stored(created_ms=moment.now_ms)
             for request in requests:
                 done.absorb(await _store_group(ledger, [request], moment))
             return done
@@ -181,7 +182,7 @@ async def _narrow(ledger: Ledger, request: Request, moment: Moment, refusal: Bad
         raise refusal
     if size == 1:
         return await _store_once(ledger, [request], moment, dead=refusal.message)
-    done = Stored()
+    done = Stored(created_ms=moment.now_ms)
     for first, last in ((0, size // 2), (size // 2, size)):
         done.absorb(await _store_group(ledger, [_part(request, first, last)], moment))
     halves = done.outcomes
@@ -215,7 +216,7 @@ async def _store_once(
     rows = ledger.encode([] if dead else taken, streams, moment.now_ms)
     incoming = numbers_by_stream(taken, streams)
     refused = {id(request): "overloaded" for request in requests if request.stream not in streams}
-    done = Stored()
+    done = Stored(created_ms=moment.now_ms)
     async with ledger.transaction() as tx:
         flying = in_flight_by_stream(await moment.marks(), streams)
         locked = await tx.lock(incoming, careful=careful)

@@ -41,6 +41,11 @@ EXACT: Final = {
         )
     },
 }  # fmt: skip
+# What the logstream door shows for a column that is absent: the first of these that is there, else a word.
+SHOWN: Final = {
+    "shown_app_id": (("app_id", "environment"), "default"),
+    "shown_category": (("category",), "general"),
+}
 _TIMES: Final = {"start_time": "start", "start": "start", "end_time": "end", "end": "end"}
 _KNOWN: Final = frozenset((*EXACT, *_TIMES, "level", "min_level", "search"))
 _PAGING: Final = frozenset(("page", "page_size", "order", "cursor", "count"))
@@ -51,8 +56,8 @@ _METADATA: Final = "metadata."
 class LogFilter:
     """ANDed conditions; an empty one is absent.
 
-    exact: column to wanted values. severities: ranges of numbers, any of them (None: all; empty: nothing).
-    metadata: key (literal, or a dotted path) to JSON texts, any of them.
+    exact: column to wanted values (also of SHOWN). parts: a column contains the text. severities: ranges of numbers,
+    any of them (None: all; empty: nothing). metadata: key (literal, or a dotted path) to JSON texts, any of them.
     """
 
     exact: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -61,6 +66,7 @@ class LogFilter:
     end_ms: int | None = None
     search: str = ""
     metadata: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
 
     def digest(self) -> bytes:
         """Tells questions apart."""
@@ -230,20 +236,26 @@ def _whole(value: Any, default: int) -> int:
 
 def matches(wanted: LogFilter, shown: Mapping[str, Any]) -> bool:
     """Whether a LogEntry (log-service.md §3) is one of those: what storage does in SQL, for entries that pass by."""
-    for column, values in wanted.exact:
-        if shown.get("service_name" if column == "service" else column) not in values:
-            return False
-    if wanted.severities is not None:
-        severity = shown["severity"]
-        if not any(first <= severity <= last for first, last in wanted.severities):
-            return False
-    if wanted.search and wanted.search.lower() not in shown["message"].lower():
-        return False
-    if wanted.start_ms is not None and parse_time(shown["timestamp"]) < wanted.start_ms:
-        return False
-    if wanted.end_ms is not None and parse_time(shown["timestamp"]) > wanted.end_ms:
-        return False
-    return all(_has(shown.get("metadata"), key, texts) for key, texts in wanted.metadata)
+    return (
+        all(_shown(shown, column) in values for column, values in wanted.exact)
+        and all(text.lower() in (_shown(shown, column) or "").lower() for column, text in wanted.parts)
+        and (
+            wanted.severities is None
+            or any(first <= shown["severity"] <= last for first, last in wanted.severities)
+        )
+        and wanted.search.lower() in shown["message"].lower()
+        and (wanted.start_ms is None or parse_time(shown["timestamp"]) >= wanted.start_ms)
+        and (wanted.end_ms is None or parse_time(shown["timestamp"]) <= wanted.end_ms)
+        and all(_has(shown.get("metadata"), key, texts) for key, texts in wanted.metadata)
+    )
+
+
+def _shown(shown: Mapping[str, Any], column: str) -> Any:
+    """A column of storage in a LogEntry."""
+    if column in SHOWN:
+        names, otherwise = SHOWN[column]
+        return next((shown[name] for name in names if name in shown), otherwise)
+    return shown.get("service_name" if column == "service" else column)
 
 
 def _has(metadata: Any, key: str, texts: Sequence[str]) -> bool:

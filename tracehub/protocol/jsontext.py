@@ -1,8 +1,8 @@
 """JSON that is still text: mended and pruned before a typed reader sees it.
 
 Guarantee: in a mended text no string has U+0000 or a lone surrogate; a pruned text is nested at most so deep, and
-what is within that is unchanged. Both leave what is no JSON for the reader to refuse. Limit: TOKENS_MAX, since Python looks at
-each of them; well-formed requests of the largest size have a quarter of that.
+what is within that is unchanged. Both leave what is no JSON for the reader to refuse.
+Limit: TOKENS_MAX strings and brackets in a text that is pruned, since Python looks at each of them.
 """
 
 from __future__ import annotations

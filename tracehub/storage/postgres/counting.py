@@ -108,9 +108,8 @@ class LogCounts:
 
 def is_counted(wanted: LogFilter) -> bool:
     """Whether the counts by the hour can answer."""
-    return (
-        not wanted.search and not wanted.metadata and all(column == "service" for column, _ in wanted.exact)
-    )
+    others = wanted.search or wanted.metadata or wanted.parts
+    return not others and all(column == "service" for column, _ in wanted.exact)
 
 
 def _raw_source(tenant_id: str, wanted: LogFilter, interval: str, group: str | None) -> tuple[str, list[Any]]:

@@ -22,6 +22,9 @@ HEARTBEAT_PREFIX = "worker-alive:"  # string with a time to live: gone = dead or
 
 LIVE_CHANNEL = "live"  # what happened, for viewers: one message per commit or event
 COMMITS = "commits"  # stream: what was stored in the last minutes, by reference, for those who follow
+SOCKETS = (
+    "sockets"  # hash: backend id -> when it said so, and how many raw WebSocket clients it has by tenant
+)
 WORKER_CONTROL_CHANNEL = "worker-control"
 FAULT_PREFIX = "fault:"  # string with a time to live: the fault is on
 FLUSHED_CHANNEL = "flushed"  # ids of jobs that flush_queue took away, a line each

@@ -1,0 +1,201 @@
+"""The logstream door (logstream.md): POST and GET /api/logs, /api/health. Its WebSocket is in logstream_socket.py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from apps.backend.answers import scoped
+from apps.backend.body import read_body
+from apps.backend.context import Context, caller_of, context, mended
+from apps.backend.doors import logstream_socket
+from apps.backend.errors import JSON, Dialect
+from apps.backend.writing import read_once, write
+from tracehub.protocol import logstream
+from tracehub.protocol.errors import InvalidId, InvalidJSON, NotFound
+from tracehub.protocol.fields import read_id, read_json
+from tracehub.protocol.filters import LogFilter, Position, read_cursor, write_cursor
+from tracehub.protocol.logentry import log_entry, stored_entry
+from tracehub.protocol.messages import Entry
+from tracehub.protocol.times import iso, unix_ms
+from tracehub.storage.postgres.counting import is_counted
+
+BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+_TEXTS: Final = {
+    "invalid_json": "Invalid JSON body",
+    "forbidden": "Forbidden",
+    "not_found": "Not found",
+    "in_flight": "Request in progress",
+    "idempotency_mismatch": "Idempotency-Key was used for another body",
+    "too_large": "Payload too large",
+    "unsupported_encoding": "Unsupported Content-Encoding",
+    "overloaded": "Too many requests",
+    "unavailable": "Service unavailable",
+    "query_timeout": "Query timed out",
+    "invalid_tenant_id": "Invalid tenant ID format",
+    "slow_body": "Request timeout",
+    "internal": "Internal server error",
+}
+_FIELDS: Final = {"cursor": "Invalid cursor", "Idempotency-Key": "Invalid Idempotency-Key"}
+
+
+def _shape(told: dict[str, Any]) -> dict[str, Any]:
+    return {"error": _FIELDS.get(told.get("field", ""), _TEXTS.get(told["code"], told["message"]))}
+
+
+LOGSTREAM = Dialect(_shape)
+_SHARED: Final = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+    (
+        b"access-control-allow-headers",
+        b"Content-Type, Authorization, X-Api-Key, X-Api-Token, X-App-Key, X-App-Id, X-Tenant-ID, X-Request-ID, "
+        b"Idempotency-Key",
+    ),
+    (b"access-control-max-age", b"600"),
+)
+
+
+async def health(request: Request) -> Response:
+    """GET /api/health."""
+    ctx = context(request)
+    up = await asyncio.gather(ctx.reading.totals(), ctx.queue.ping(), return_exceptions=True)
+    is_well = not any(isinstance(result, BaseException) for result in up)
+    told = {
+        "status": "ok" if is_well else "degraded",
+        "time": iso(ctx.clock()),
+        "ws_connections": ctx.sockets.count(),
+    }
+    return JSON(told, 200 if is_well else 503)
+
+
+async def write_logs(request: Request) -> Response:
+    """POST /api/logs: those that can be stored are, together; the others are named."""
+    ctx, caller = context(request), caller_of(request)
+    body = await read_body(request, ctx.settings.body_timeout_s, BODY_BYTES_MAX)
+    once = read_once(request, caller, body)
+    if not body.strip():
+        raise InvalidJSON
+    document = read_json(body)
+    head = logstream.Request(
+        app_key=mended(request.headers.get("x-app-key", "")) or None,
+        app_id=mended(request.headers.get("x-app-id", "")) or None,
+        user_agent=mended(request.headers.get("user-agent", "")) or None,
+        writes_as=caller.app_key,
+    )
+    errors: list[str] = []
+
+    def read(now_ms: int, base: bytes) -> list[Entry]:
+        parsed = logstream.parse(document, head, now_ms, base)
+        errors[:] = parsed.errors
+        return parsed.entries
+
+    written = await write(ctx, caller, read, door=logstream.DOOR, once=once)
+    entries = [
+        logstream.shown(log_entry(written.request, index, written.created_ms))
+        for index in range(len(written.request.entries))
+    ]
+    headers = {"Idempotency-Replayed": "true"} if written.replayed else {}
+    told = {"saved": len(entries), "entries": entries, "errors": errors or None}
+    return JSON(told, 201 if entries else 400, headers)
+
+
+async def read_logs(request: Request) -> Response:
+    """GET /api/logs."""
+    ctx, caller = context(request), caller_of(request)
+    wanted = scoped(logstream.read_filter(request.query_params.multi_items()), caller)
+    paging = logstream.read_paging(request.query_params)
+    after = read_cursor(paging.cursor, wanted, ascending=False) if paging.cursor else None
+    skip = paging.offset if paging.cursor is None else 0
+    rows = await ctx.search.page(caller.tenant_id, wanted, limit=paging.limit + 1, after=after, skip=skip)
+    if is_counted(wanted):
+        total = await ctx.counts.total(caller.tenant_id, wanted)
+    else:
+        total, _ = await ctx.search.count(caller.tenant_id, wanted)
+    shown = rows[: paging.limit]
+    answer: dict[str, Any] = {
+        "total": total,
+        "limit": paging.limit,
+        "offset": skip,
+        "entries": [logstream.shown(stored_entry(row)) for row in shown],
+    }
+    if paging.cursor is not None:
+        has_more = len(rows) > len(shown)
+        answer["next_cursor"] = write_cursor(_place(shown[-1]), wanted, ascending=False) if has_more else None
+    return JSON(answer)
+
+
+def _place(row: dict[str, Any]) -> Position:
+    return Position(unix_ms(row["ts"]), row["id"].bytes)
+
+
+async def log_by_id(request: Request) -> Response:
+    """GET /api/logs/{id}: an entry, or the newest one of a trace."""
+    ctx, caller = context(request), caller_of(request)
+    name = mended(request.path_params["id"])
+    row = None
+    with contextlib.suppress(InvalidId):
+        row = await ctx.search.entry(caller.tenant_id, read_id(name))
+    if row is None or (caller.app_key is not None and row["service"] != caller.app_key):
+        wanted = scoped(LogFilter(exact=(("trace_id", (name,)),)), caller)
+        found = await ctx.search.page(caller.tenant_id, wanted, limit=1)
+        if not found:
+            raise NotFound
+        row = found[0]
+    return JSON(logstream.shown(stored_entry(row)))
+
+
+async def options(_: Request) -> Response:
+    """OPTIONS on any path."""
+    return Response(status_code=204)
+
+
+async def _nothing_here(_: Request, error: Exception) -> Response:
+    """Unknown paths and methods alike."""
+    assert isinstance(error, HTTPException)
+    return JSON({"error": "Not found"}, 404)
+
+
+def application(ctx: Context) -> ASGIApp:
+    """What answers at /api/… beside the log service, and at /ws."""
+    routes = [
+        Route("/api/health", health, methods=["GET"]),
+        Route("/api/logs", write_logs, methods=["POST"]),
+        Route("/api/logs", read_logs, methods=["GET"]),
+        Route("/api/logs/{id:path}", log_by_id, methods=["GET"]),
+        Route("/{path:path}", options, methods=["OPTIONS"]),
+        WebSocketRoute("/ws", logstream_socket.socket),
+    ]
+    made = Starlette(routes=routes, exception_handlers={**LOGSTREAM.handlers(), HTTPException: _nothing_here})
+    made.router.redirect_slashes = False
+    made.state.context = ctx
+    return _spoken(made)
+
+
+def _spoken(inner: ASGIApp) -> ASGIApp:
+    """A trailing slash is ignored, and every answer may be read by any site's page."""
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_SHARED]
+            await send(message)
+
+        if scope["path"].endswith("/"):
+            scope = {**scope, "path": scope["path"].rstrip("/")}
+        await inner(scope, receive, tell)
+
+    return outer
+
+
+def is_below(path: str) -> bool:
+    """Whether a path is this door's."""
+    return path.startswith("/api/") or path == "/ws"
