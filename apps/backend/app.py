@@ -150,18 +150,19 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
 
     application.router.lifespan_context = lifespan
     return with_hygiene(
-        by_path(
-            application,
-            {
-                "/socket.io/": socketio.ASGIApp(live.server),
-                log_service.BELOW: log_service.application(ctx),
-                otlp.PATH: otlp.door(ctx),
-                loki.BELOW: loki.door(ctx),
-            },
-            logstream_app=logstream.application(ctx),
-        ),
+        by_path(application, below(ctx, live), logstream_app=logstream.application(ctx)),
         metrics.tally,
     )
+
+
+def below(ctx: Context, live: Live) -> dict[str, ASGIApp]:
+    """The applications that have a path to themselves."""
+    return {
+        "/socket.io/": socketio.ASGIApp(live.server),
+        log_service.BELOW: log_service.application(ctx),
+        otlp.PATH: otlp.door(ctx),
+        loki.BELOW: loki.door(ctx),
+    }
 
 
 def by_path(application: Starlette, others: Mapping[str, ASGIApp], *, logstream_app: ASGIApp) -> ASGIApp:
