@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
+import asyncpg
 import socketio
 import structlog
+from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,7 +24,18 @@ from apps.backend.access import INGEST, Access
 from apps.backend.body import header
 from apps.backend.context import Context, is_loopback
 from apps.backend.cors import SHARED, is_shared, preflight
-from apps.backend.doors import ingest, log_service, login, logstream, observe, operate, pages, sequence
+from apps.backend.doors import (
+    ingest,
+    log_service,
+    login,
+    logstream,
+    loki,
+    observe,
+    operate,
+    otlp,
+    pages,
+    sequence,
+)
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
@@ -64,6 +78,39 @@ HYGIENE = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"
 _PRINTABLE = re.compile(rb"[!-~]{1,128}").fullmatch
 
 
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Connections to Postgres and to both Redises. `ears` wait for what is said, and nobody waits for them."""
+
+    redis: Redis
+    ears: Redis
+    buffers: Redis
+    pool: asyncpg.Pool
+    search_pool: asyncpg.Pool  # slow searches wait for each other, never the ledger's questions for them
+
+    @classmethod
+    def of(cls, settings: Settings) -> Stores:
+        """Nothing is connected yet."""
+        return cls(
+            open_redis(settings.redis()),
+            open_redis(settings.redis(), timeout_s=None),
+            open_redis(settings.buffer_redis()),
+            open_pool(settings.database(), "tracehub-backend"),
+            open_pool(settings.database(), "tracehub-backend-search", most=SEARCHES_MAX),
+        )
+
+    async def open(self) -> None:
+        """Make the pools ready; they connect when they are used, for Postgres may come later."""
+        await asyncio.gather(self.pool, self.search_pool)
+
+    async def close(self) -> None:
+        """All of them, within a few seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(self.pool.close(), self.search_pool.close()), 5)
+        for client in (self.redis, self.ears, self.buffers):
+            await client.aclose()
+
+
 def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> ASGIApp:
     """The whole application. Call it inside the running event loop; connections open when they are needed.
 
@@ -75,13 +122,9 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
     )
     application.router.redirect_slashes = False  # a redirect would repeat whatever Host the client sent
     board = Board(now_ms)
-    redis = open_redis(settings.redis())
-    ears = open_redis(settings.redis(), timeout_s=None)
-    buffers = open_redis(settings.buffer_redis())
+    stores = Stores.of(settings)
+    redis, pool = stores.redis, stores.pool
     queue = RedisQueue(redis, entries_max=settings.queue_entries_max, bytes_max=settings.queue_bytes_max)
-    pool = open_pool(settings.database(), "tracehub-backend")
-    # Slow searches wait for each other, never the ledger's questions for them.
-    search_pool = open_pool(settings.database(), "tracehub-backend-search", most=SEARCHES_MAX)
     ledger = PostgresLedger(
         pool,
         partition=settings.partition,
@@ -113,11 +156,11 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
     crashes = CrashWatch(workers, queue, now_ms)
     metrics = Metrics()
     trail = Trail(board, queue, now_ms)
-    search = LogSearch(search_pool)
+    search = LogSearch(stores.search_pool)
     sockets = Sockets(Presence(redis, backend_id), now_ms, settings.live_entries_per_second_max)
-    feed = Feed(Commits(ears), Commits(redis), search)
+    feed = Feed(Commits(stores.ears), Commits(redis), search)
     ctx = application.state.context = Context(
-        settings, access, key_store, redis, queue, RedisBuffers(buffers), ledger, reading, search,
+        settings, access, key_store, redis, queue, RedisBuffers(stores.buffers), ledger, reading, search,
         LogCounts(search.fetch), AnswerCache(redis), feed, sockets, stopping, submitter,
         Numbering(now_ms(), random_bytes(2)), faults, board, snapshots, trail, metrics, now_ms, random_bytes,
     )  # fmt: skip
@@ -134,7 +177,7 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await asyncio.gather(pool, search_pool)  # opens no connection yet: Postgres may come later
+        await stores.open()
         with contextlib.suppress(TraceHubError):
             await access.refresh()
         handlers = {
@@ -142,56 +185,55 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
             redis_keys.FLUSHED_CHANNEL: submitter.flushed,
             redis_keys.LIVE_CHANNEL: hear,
         }
+        running = (submitter, live, faults, crashes, trail, access, feed, sockets)
         background = [
-            asyncio.create_task(listen(ears, handlers, submitter.reconnected)),
-            asyncio.create_task(submitter.run()),
-            asyncio.create_task(live.run()),
-            asyncio.create_task(faults.run()),
-            asyncio.create_task(crashes.run()),
-            asyncio.create_task(trail.run()),
-            asyncio.create_task(access.run()),
-            asyncio.create_task(feed.run()),
-            asyncio.create_task(sockets.run()),
+            asyncio.create_task(listen(stores.ears, handlers, submitter.reconnected)),
+            *(asyncio.create_task(part.run()) for part in running),
         ]
         log.info("backend.started", host=settings.host, port=settings.port, faults=settings.faults)
         yield
         await end(background)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(pool.close(), search_pool.close()), 5)
-        for client in (redis, ears, buffers):
-            await client.aclose()
+        await stores.close()
         log.info("backend.stopped")
 
     application.router.lifespan_context = lifespan
     return with_hygiene(
-        by_path(
-            application,
-            sockets=socketio.ASGIApp(live.server),
-            log_service_app=log_service.application(ctx),
-            logstream_app=logstream.application(ctx),
-        ),
+        by_path(application, below(ctx, live), logstream_app=logstream.application(ctx)),
         metrics.tally,
     )
 
 
-def by_path(
-    application: Starlette, *, sockets: ASGIApp, log_service_app: ASGIApp, logstream_app: ASGIApp
-) -> ASGIApp:
-    """Several applications behind one port."""
+def below(ctx: Context, live: Live) -> dict[str, ASGIApp]:
+    """The applications that have a path to themselves."""
+    return {
+        "/socket.io/": socketio.ASGIApp(live.server),
+        log_service.BELOW: log_service.application(ctx),
+        otlp.PATH: otlp.door(ctx),
+        loki.BELOW: loki.door(ctx),
+    }
+
+
+def by_path(application: Starlette, others: Mapping[str, ASGIApp], *, logstream_app: ASGIApp) -> ASGIApp:
+    """Several applications behind one port: `others` by what their paths begin with; or, without a slash at the end,
+    by what they are."""
     fast = straight(ingest.ingest, application)
     web = pages.Pages(may_see=lambda scope: may_see(application.state.context.access, scope))
 
     def is_nowhere(scope: Scope) -> bool:
         return all(route.matches(scope)[0] is Match.NONE for route in application.routes)
 
+    def other_at(path: str) -> ASGIApp | None:
+        for begin, inner in others.items():
+            if path == begin or (begin[-1] == "/" and path.startswith(begin)):
+                return inner
+        return None
+
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         if path == "/ingest" and scope["type"] == "http" and scope["method"] == "POST":
             inner: ASGIApp = fast
-        elif path.startswith("/socket.io/"):
-            inner = sockets
-        elif path.startswith(log_service.BELOW):
-            inner = log_service_app
+        elif (other := other_at(path)) is not None:
+            inner = other
         elif logstream.is_below(path):
             inner = logstream_app
         elif web.wants(scope) or (pages.is_visit(scope) and is_nowhere(scope)):
@@ -258,7 +300,8 @@ def with_hygiene(inner: ASGIApp, tally: Tally) -> ASGIApp:
             response.headers["connection"] = "close"
             await response(scope, receive, tell)
             return
-        if scope["method"] == "OPTIONS" and not scope["path"].startswith("/socket.io/"):
+        has_words = scope["path"].startswith("/socket.io/") or logstream.is_below(scope["path"])
+        if scope["method"] == "OPTIONS" and not has_words:
             await preflight(scope["path"])(scope, receive, tell)
             return
         with contextlib.suppress(Exception):  # on_unexpected has answered and logged it

@@ -14,6 +14,7 @@ SETTINGS = (
 )  # fmt: skip
 API = (
     "/ingest", "/ack", "/services", "/proof", "/sequence", "/metrics", "/health", "/ready", "/live", "/api/v1",
+    "/v1/logs", "/loki",
 )  # fmt: skip
 SHARED = (
     (b"access-control-allow-origin", b"*"),

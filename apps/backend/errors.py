@@ -55,6 +55,34 @@ class JSON(Response):
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What an answer says of an error, whatever its shape."""
+
+    status: int
+    code: str
+    message: str
+    headers: dict[str, str]
+    field: str | None = None
+
+
+def told_of(error: e.TraceHubError) -> Told:
+    """Status, code and words of one of our errors: nothing in them that is nobody's business."""
+    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+    shown = error if status != 500 else e.TraceHubError("something went wrong; the server's log says what")
+    message = (
+        "a store is not reachable; try again later" if isinstance(error, e.StoreError) else shown.message
+    )
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status in (429, 503):
+        headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
+    if status == 408:
+        headers["Connection"] = "close"
+    return Told(status, shown.code, message, headers, error.field)
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """How the doors of one family tell an error: its shape, and their own words for some codes."""
 
@@ -63,24 +91,11 @@ class Dialect:
 
     def answer(self, error: e.TraceHubError) -> Response:
         """One of our errors as an HTTP answer."""
-        status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
-        shown = (
-            error if status != 500 else e.TraceHubError("something went wrong; the server's log says what")
-        )
-        message = (
-            "a store is not reachable; try again later" if isinstance(error, e.StoreError) else shown.message
-        )
-        headers = {}
-        if status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        if status in (429, 503):
-            headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
-        if status == 408:
-            headers["Connection"] = "close"
-        told = self._told(shown.code, message)
-        if error.field is not None:
-            told["field"] = error.field
-        return JSON(self.shape(told), status, headers)
+        told = told_of(error)
+        shown = self._told(told.code, told.message)
+        if told.field is not None:
+            shown["field"] = told.field
+        return JSON(self.shape(shown), told.status, told.headers)
 
     def _told(self, code: str, message: str) -> dict[str, Any]:
         return {"code": self.words.get(code, code), "message": message}
@@ -98,7 +113,7 @@ class Dialect:
         assert isinstance(error, HTTPException)
         headers = dict(error.headers or {})
         if error.status_code == 405:
-            headers["Allow"] = ", ".join(sorted(_methods(request)))
+            headers["Allow"] = allowed(request)
         code = _HTTP_CODES.get(error.status_code, "invalid_request")
         message = {404: "nothing is here", 405: "this method is not allowed here"}.get(
             error.status_code, "bad request"
@@ -119,14 +134,15 @@ class Dialect:
         }
 
 
-def _methods(request: Request) -> set[str]:
+def allowed(request: Request) -> str:
     """All methods of a path; Starlette names only those of the first route that has it."""
-    return {
+    methods = {
         method
         for route in request.app.routes
         if route.matches(request.scope)[0] is not Match.NONE
         for method in route.methods
     }
+    return ", ".join(sorted(methods))
 
 
 INGEST = Dialect(lambda told: {"error": told})

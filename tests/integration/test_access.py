@@ -39,6 +39,7 @@ class Rule:
     refused: int = 403  # what a key of another scope gets
 
 
+UNAUTHORIZED = ("Missing or invalid API key", '{"error":"Unauthorized"')
 LOGSTREAM_ENTRY = {"app_key": "walked", "app_id": "i", "message": "m"}
 ROUTES: dict[tuple[str, str], Rule] = {
     ("POST", "/ingest"): Rule(WRITES, body=batch("walked", 1)),
@@ -84,6 +85,8 @@ ROUTES: dict[tuple[str, str], Rule] = {
     ("GET", "/api/v1/keys"): Rule(ADMINS),
     ("POST", "/api/v1/keys"): Rule(ADMINS, body={"name": "walked", "scopes": ["read"]}, mine=201, others=201),
     ("DELETE", "/api/v1/keys/{id}"): Rule(ADMINS, "/api/v1/keys/" + ENTRY, {}, 404, 404),
+    ("POST", "/v1/logs"): Rule(WRITES, body={"resourceLogs": []}),
+    ("POST", "/loki/api/v1/push"): Rule(WRITES, body={"streams": []}, mine=204, others=204),
     ("GET", "/api/health"): Rule(OPEN),
     ("POST", "/api/logs"): Rule(WRITES, body=LOGSTREAM_ENTRY, mine=201, others=201, refused=401),
     ("GET", "/api/logs"): Rule(READS, refused=401),
@@ -166,8 +169,7 @@ async def test_every_route_with_every_kind_of_key(closed: Deployment, entry_id: 
                     leaked = SECRET in answer.text or "secret-svc" in answer.text
                     assert not leaked, (route, answer.text)
                 if answer.status_code == 401 and rule.scope != OPEN:
-                    error = {"code": "unauthorized", "message": "Missing or invalid API key"}
-                    assert answer.json()["error"] in (error, "Unauthorized")
+                    assert any(text in answer.text for text in UNAUTHORIZED)
                     assert answer.headers["www-authenticate"] == "Bearer"
     assert differs == []
 

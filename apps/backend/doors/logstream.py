@@ -244,5 +244,5 @@ def _spoken(inner: ASGIApp) -> ASGIApp:
 
 
 def is_below(path: str) -> bool:
-    """Whether a path is this door's."""
-    return path.startswith("/api/") or path == "/ws"
+    """Whether a path is this door's: all below /api/ that is not the log service's."""
+    return path == "/ws" or (path.startswith("/api/") and not path.startswith("/api/v1/"))

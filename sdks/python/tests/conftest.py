@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sdk_log_server import LogServer
 from sdk_model_server import HttpModelServer
 from sdk_valkey import Valkey
 
@@ -35,5 +36,13 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
 @pytest.fixture
 def server() -> Iterator[HttpModelServer]:
     http = HttpModelServer()
+    yield http
+    http.close()
+
+
+@pytest.fixture
+def log_server() -> Iterator[LogServer]:
+    """For clients of /api/v1/logs/batch."""
+    http = LogServer()
     yield http
     http.close()

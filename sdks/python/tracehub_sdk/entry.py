@@ -48,20 +48,20 @@ def encode(entry: Mapping[str, object], now_ms: int, *, stamp: bool = True) -> s
     """
     attrs = _attrs(entry)
     parts: dict[str, object] = {}
-    ts = _milliseconds(entry.get("ts"), now_ms, attrs)
+    ts = milliseconds(entry.get("ts"), now_ms, attrs)
     if ts is not None or stamp:
         parts["ts"] = now_ms if ts is None else ts
     for name, limit in TEXT_CHARACTERS_MAX.items():
         value = entry.get(name)
-        if value is not None and (text := _text(value)):
+        if value is not None and (text := text_of(value)):
             parts[name] = text[:limit]
-    parts["message"] = cut_bytes(_text(entry.get("message", "")), MESSAGE_BYTES_MAX)
-    head = _dumps(parts)[1:-1]
+    parts["message"] = cut_bytes(text_of(entry.get("message", "")), MESSAGE_BYTES_MAX)
+    head = dumps(parts)[1:-1]
     # Control characters take six bytes each as JSON: such a message is cut until the whole entry fits.
     while len(head.encode()) > ENTRY_BYTES_MAX - ATTRS_BYTES_MAX:
         parts["message"] = cut_bytes(str(parts["message"]), len(str(parts["message"]).encode()) // 2)
-        head = _dumps(parts)[1:-1]
-    return f'{head},"attrs":{_attrs_json(attrs)}}}' if attrs else head + "}"
+        head = dumps(parts)[1:-1]
+    return f'{head},"attrs":{attrs_json(attrs)}}}' if attrs else head + "}"
 
 
 def cut_bytes(text: str, bytes_max: int) -> str:
@@ -76,16 +76,16 @@ def _attrs(entry: Mapping[str, object]) -> dict[str, object]:
     given = entry.get("attrs")
     attrs: dict[str, object] = {}
     if isinstance(given, Mapping):
-        attrs.update({_text(key): value for key, value in given.items()})
+        attrs.update({text_of(key): value for key, value in given.items()})
     elif given is not None:
         attrs["_value"] = given
     for key, value in entry.items():
         if key not in TEXT_CHARACTERS_MAX and key not in ("message", "ts", "attrs") and value is not None:
-            attrs.setdefault(_text(key), value)
+            attrs.setdefault(text_of(key), value)
     return attrs
 
 
-def _milliseconds(ts: object, now_ms: int, attrs: dict[str, object]) -> int | None:
+def milliseconds(ts: object, now_ms: int, attrs: dict[str, object]) -> int | None:
     """`ts` as integer milliseconds; what cannot be sent is kept as the attribute `_ts`."""
     if ts is None:
         return None
@@ -101,11 +101,11 @@ def _milliseconds(ts: object, now_ms: int, attrs: dict[str, object]) -> int | No
             return round(value)
     except (ValueError, OverflowError):
         pass
-    attrs.setdefault("_ts", _text(ts))
+    attrs.setdefault("_ts", text_of(ts))
     return None
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     try:
         text = value if type(value) is str else str(value)
     except Exception:  # a broken __str__ must not end the program that logs
@@ -115,26 +115,26 @@ def _text(value: object) -> str:
 
 # Made once: `json.dumps` with options builds an encoder per call, which costs as much as the encoding.
 _STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_LENIENT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_text)
+_LENIENT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=text_of)
 
 
-def _dumps(value: object) -> str:
+def dumps(value: object) -> str:
     return _STRICT.encode(value)
 
 
-def _attrs_json(attrs: dict[str, object]) -> str:
+def attrs_json(attrs: dict[str, object]) -> str:
     """JSON of the attributes: fast when they are plain, else mended value by value."""
     try:
         text = _LENIENT.encode(attrs)
         deep = text.count("{") + text.count("[") > ATTRS_DEPTH_MAX
         if deep or _LONG_NUMBER.search(text) or not (text.isascii() or not _SURROGATE.search(text)):
-            text = _dumps(_mend(attrs, 0))
+            text = dumps(_mend(attrs, 0))
     except (ValueError, TypeError, RecursionError):
-        text = _dumps(_mend(attrs, 0))
+        text = dumps(_mend(attrs, 0))
     size = len(text.encode())
     if size <= ATTRS_BYTES_MAX:
         return text
-    return _dumps({"_cut_bytes": size, "_head": text[:CUT_HEAD_CHARACTERS]})
+    return dumps({"_cut_bytes": size, "_head": text[:CUT_HEAD_CHARACTERS]})
 
 
 def _mend(value: object, depth: int, above: tuple[int, ...] = ()) -> object:  # noqa: PLR0911
@@ -150,9 +150,9 @@ def _mend(value: object, depth: int, above: tuple[int, ...] = ()) -> object:  # 
             return "<nested too deep>"
         above = (*above, id(value))
         if isinstance(value, Mapping):
-            return {_text(key): _mend(item, depth + 1, above) for key, item in value.items()}
+            return {text_of(key): _mend(item, depth + 1, above) for key, item in value.items()}
         return [_mend(item, depth + 1, above) for item in value]
-    return _text(value)
+    return text_of(value)
 
 
 def _number_text(value: int) -> str:
