@@ -268,10 +268,10 @@ class Access:
 def _in_tenant(caller: Caller, scope: Scope, door: Door) -> Caller:
     """The same caller in the tenant that the request names. Raises InvalidTenantId, Forbidden."""
     given = b""
-    for name, value in scope["headers"]:  # a plain loop: this is asked of every request
-        if name in door.tenant_headers:
-            given = value.strip()
-            break
+    for wanted in door.tenant_headers:
+        for name, value in scope["headers"]:  # a plain loop: this is asked of every request
+            if name == wanted:
+                given = given or value.strip()
     query = scope["query_string"]
     if not given and door.tenant_in_query and b"tenant_id" in query:
         given = _parameter(query, "tenant_id").encode("utf-8", "replace")
