@@ -130,7 +130,7 @@ create table if not exists entry_ids (
 );
 
 -- How many entries each hour holds, kept with the ingest: a transaction appends what it changes, which contends with
--- nobody, and a cron folds the changes in. The sum of both tables is exact in every snapshot.
+-- nobody, and a cron folds the changes in, by hour and by day. Counts and changes together are exact in every snapshot.
 create table if not exists log_counts (
     tenant_id uuid        not null,
     hour      timestamptz not null,
@@ -139,6 +139,15 @@ create table if not exists log_counts (
     entries   bigint      not null,
     bytes     bigint      not null, -- of messages and attrs, and ROW_BYTES for the rest of each row
     primary key (tenant_id, hour, service, severity)
+);
+create table if not exists log_counts_daily (
+    tenant_id uuid        not null,
+    day       timestamptz not null,
+    service   text        not null,
+    severity  smallint    not null,
+    entries   bigint      not null,
+    bytes     bigint      not null,
+    primary key (tenant_id, day, service, severity)
 );
 create table if not exists log_count_changes (
     tenant_id uuid        not null,

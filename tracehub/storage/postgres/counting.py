@@ -18,7 +18,8 @@ from tracehub.storage.postgres.search import Conditions, Fetch, where_of
 GROUPS_MAX: Final = 100
 SERVICES_MAX: Final = 1_000
 OTHER: Final = "__other__"
-INTERVALS_MS: Final = {"minute": 60_000, "hour": HOUR_MS, "day": 24 * HOUR_MS}
+DAY_MS: Final = 24 * HOUR_MS
+INTERVALS_MS: Final = {"minute": 60_000, "hour": HOUR_MS, "day": DAY_MS}
 # What people may group by, and the column of logs; `severity` is answered as the word of its level.
 GROUPS: Final = {
     "service_name": "service",
@@ -60,7 +61,7 @@ class LogCounts:
     ) -> list[Counted]:
         """Ascending; `group` is a column of logs, or "metadata.<key>"."""
         if interval != "minute" and group in (None, "service", "severity") and is_counted(wanted):
-            text, args = _counted_source(tenant_id, wanted)
+            text, args = _counted_source(tenant_id, wanted, by_day=interval == "day")
         else:
             text, args = _raw_source(tenant_id, wanted, interval, group)
         bucket = f"date_trunc('{interval}', moment, 'UTC')"
@@ -128,27 +129,64 @@ def _raw_source(
     return SQL.counts_of_rows.format(interval=interval, group=column, where=where), where.args
 
 
-def _counted_source(tenant_id: str | None, wanted: LogFilter) -> tuple[str, list[Any]]:
-    """Whole hours from the counts, the rest from the rows."""
-    start = -(-wanted.start_ms // HOUR_MS) * HOUR_MS if wanted.start_ms is not None else None
-    end = (wanted.end_ms + 1) // HOUR_MS * HOUR_MS if wanted.end_ms is not None else None
-    if start is not None and end is not None and start >= end:
-        return _raw_source(tenant_id, wanted, "hour", "service")
-    where = where_of(tenant_id, replace(wanted, start_ms=None, end_ms=None))
-    if start is not None:
-        where.add(f"hour >= {where.put(moment_of(start))}")
-    if end is not None:
-        where.add(f"hour < {where.put(moment_of(end))}")
-    text = SQL.counts_of_hours.format(where=where)
-    edges = []
-    if start is not None and start != wanted.start_ms:
-        edges.append(replace(wanted, end_ms=start - 1))
-    if end is not None and wanted.end_ms is not None and end != wanted.end_ms + 1:
-        edges.append(replace(wanted, start_ms=end))
-    for edge in edges:
-        rows = where_of(tenant_id, edge, Conditions(tenant_id, where.args))
-        text += " union all " + SQL.counts_of_rows.format(interval="hour", group="service", where=rows)
-    return text, where.args
+def _counted_source(
+    tenant_id: str | None, wanted: LogFilter, *, by_day: bool = True
+) -> tuple[str, list[Any]]:
+    """Whole days and hours from the counts, the rest from the rows. `by_day`: hours need not be told apart."""
+    args: list[Any] = []
+    plain = replace(wanted, start_ms=None, end_ms=None)
+    days, hours, rows = _pieces(wanted, by_day=by_day)
+    parts: list[str] = []
+    for query, column, spans in (
+        (SQL.counts_of_days, "day", days),
+        (SQL.counts_of_hours, "hour", hours),
+        (SQL.counts_of_changes, "hour", [*days, *hours]),
+    ):
+        for span in spans:
+            where = where_of(tenant_id, plain, Conditions(tenant_id, args))
+            if span.first_ms is not None:
+                where.add(f"{column} >= {where.put(moment_of(span.first_ms))}")
+            if span.end_ms is not None:
+                where.add(f"{column} < {where.put(moment_of(span.end_ms))}")
+            parts.append(query.format(where=where))
+    for span in rows:
+        last_ms = None if span.end_ms is None else span.end_ms - 1
+        edge = replace(wanted, start_ms=span.first_ms, end_ms=last_ms)
+        where = where_of(tenant_id, edge, Conditions(tenant_id, args))
+        parts.append(SQL.counts_of_rows.format(interval="hour", group="service", where=where))
+    return " union all ".join(parts), args
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """From a moment on, until before another (Unix ms); None: without a bound."""
+
+    first_ms: int | None
+    end_ms: int | None
+
+
+def _pieces(wanted: LogFilter, *, by_day: bool) -> tuple[list[_Span], list[_Span], list[_Span]]:
+    """A range as whole days, whole hours beside them, and what is left of hours that it cuts."""
+    span = _Span(wanted.start_ms, None if wanted.end_ms is None else wanted.end_ms + 1)
+    hours, rows = _cut(span, HOUR_MS)
+    if not by_day or not hours:
+        return [], hours, rows
+    days, beside = _cut(hours[0], DAY_MS)
+    return days, beside, rows
+
+
+def _cut(span: _Span, step_ms: int) -> tuple[list[_Span], list[_Span]]:
+    """The part of a span that is made of whole steps (one, or none), and the parts beside it."""
+    first = None if span.first_ms is None else -(-span.first_ms // step_ms) * step_ms
+    end = None if span.end_ms is None else span.end_ms // step_ms * step_ms
+    if first is not None and end is not None and first >= end:
+        return [], [span]
+    beside = []
+    if first != span.first_ms:
+        beside.append(_Span(span.first_ms, first))
+    if end != span.end_ms:
+        beside.append(_Span(end, span.end_ms))
+    return [_Span(first, end)], beside
 
 
 def level_counts(counts: Mapping[int, int], word_of: Any) -> dict[str, int]:

@@ -173,12 +173,18 @@ insert into log_count_changes
 select * from unnest($1::text[]::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::bigint[], $6::bigint[]);
 
 -- name: fold_counts
--- Changes of counts become counts; how many there were.
+-- Changes of counts become counts, by hour and by day; how many there were.
 with gone as (delete from log_count_changes returning *),
 folded as (
     insert into log_counts as c
     select tenant_id, hour, service, severity, sum(entries), sum(bytes) from gone group by 1, 2, 3, 4 order by 1, 2, 3, 4
     on conflict (tenant_id, hour, service, severity)
+    do update set entries = c.entries + excluded.entries, bytes = c.bytes + excluded.bytes),
+folded_daily as (
+    insert into log_counts_daily as c
+    select tenant_id, date_trunc('day', hour, 'UTC'), service, severity, sum(entries), sum(bytes)
+    from gone group by 1, 2, 3, 4 order by 1, 2, 3, 4
+    on conflict (tenant_id, day, service, severity)
     do update set entries = c.entries + excluded.entries, bytes = c.bytes + excluded.bytes)
 select count(*) from gone;
 
@@ -633,7 +639,13 @@ from logs where {where} group by 1, 2, 3
 -- name: counts_of_hours
 -- Entries as they were counted when they were stored.
 select hour as moment, severity, service as grp, entries from log_counts where {where}
-union all
+
+-- name: counts_of_days
+-- The same by day.
+select day as moment, severity, service as grp, entries from log_counts_daily where {where}
+
+-- name: counts_of_changes
+-- What is not folded yet.
 select hour as moment, severity, service as grp, entries from log_count_changes where {where}
 
 -- name: aggregate_counts
@@ -641,9 +653,11 @@ select hour as moment, severity, service as grp, entries from log_count_changes 
 with counted as (
     select {bucket} as bucket, severity, {group} as grp, sum(entries)::bigint as entries
     from ({source}) as s group by 1, 2, 3),
-largest as (select grp from counted group by grp order by sum(entries) desc, grp limit {groups})
-select bucket, severity, l.other, case when not l.other then c.grp end as grp, sum(entries)::bigint as entries
-from counted c, lateral (select not exists (select from largest where largest.grp is not distinct from c.grp)) as l(other)
+largest as (select coalesce(grp, '') as name, grp is null as is_null from counted group by grp
+            order by sum(entries) desc, grp limit {groups})
+select bucket, severity, l.name is null as other, case when l.name is not null then c.grp end as grp,
+       sum(entries)::bigint as entries
+from counted c left join largest l on (l.name, l.is_null) = (coalesce(c.grp, ''), c.grp is null)
 group by 1, 2, 3, 4 having sum(entries) > 0 order by 1, 3, 4, 2
 
 -- name: count_by_service
@@ -658,7 +672,7 @@ select sum(entries)::bigint as entries from ({source}) as s
 -- name: service_names
 -- Whose entries a tenant has.
 select service from (
-    select service, entries from log_counts where ($1::text is null or tenant_id = $1::text::uuid)
+    select service, entries from log_counts_daily where ($1::text is null or tenant_id = $1::text::uuid)
     union all select service, entries from log_count_changes
     where ($1::text is null or tenant_id = $1::text::uuid)) as s
 where $2::text is null or service = $2 group by 1 having sum(entries) > 0 order by service collate "C"
@@ -670,7 +684,7 @@ select coalesce(sum(bytes) filter (where $1::text is null or tenant_id = $1::tex
        coalesce(sum(entries) filter (where $1::text is null or tenant_id = $1::text::uuid), 0)::bigint as entries,
        (select coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
         from pg_inherits where inhparent = 'logs'::regclass) as size
-from (select tenant_id, entries, bytes from log_counts
+from (select tenant_id, entries, bytes from log_counts_daily
       union all select tenant_id, entries, bytes from log_count_changes) as c
 
 -- name: holes
