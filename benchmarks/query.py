@@ -215,19 +215,30 @@ async def ask(pool: asyncpg.Pool, document: dict[str, Any], span: Span, ids: lis
     async def total(_: random.Random) -> None:
         await counts.total(ZERO_TENANT, LogFilter(**closed))
 
+    async def page_with_total(_: random.Random) -> None:
+        await search.page(ZERO_TENANT, LogFilter(), limit=101)
+        await counts.total(ZERO_TENANT, LogFilter())
+
     async def stats(_: random.Random) -> None:
         await counts.by_service(ZERO_TENANT, LogFilter(start_ms=closed_ms + 1, end_ms=month_ms - 2))
 
+    month = LogFilter(start_ms=closed_ms + 1, end_ms=month_ms - 2)
+
     async def hourly(_: random.Random) -> None:
-        await counts.by_time(
-            ZERO_TENANT, LogFilter(start_ms=closed_ms + 1, end_ms=month_ms - 2), "hour", "service"
-        )
+        await counts.by_time(ZERO_TENANT, month, "hour")
+
+    async def hourly_by_service(_: random.Random) -> None:
+        await counts.by_time(ZERO_TENANT, month, "hour", "service")
+
+    async def daily_by_service(_: random.Random) -> None:
+        await counts.by_time(ZERO_TENANT, month, "day", "service")
 
     def trace(dice: random.Random) -> LogFilter:
         return LogFilter(exact=(("trace_id", (f"{dice.randrange(rows // 5):032x}",)),))
 
     questions: dict[str, Question] = {
         "newest 100": newest(ZERO_TENANT, lambda _: LogFilter()),
+        "newest 100 and their total": page_with_total,
         "newest 100 of the tenant with 1 %": newest(SMALL_TENANT, lambda _: LogFilter()),
         "service, level, a day": newest(
             ZERO_TENANT,
@@ -256,7 +267,9 @@ async def ask(pool: asyncpg.Pool, document: dict[str, Any], span: Span, ids: lis
         ),
         "total of a month": total,
         "statistics of a month": stats,
-        "hours of a month by service": hourly,
+        "hours of a month": hourly,
+        "days of a month by 50 services": daily_by_service,
+        "hours of a month by 50 services": hourly_by_service,
     }  # fmt: skip
     partition = await pool.fetchval(
         "select 'logs_' || to_char(to_timestamp($1), 'YYYY_MM')", closed_ms / 1000

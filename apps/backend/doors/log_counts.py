@@ -101,9 +101,10 @@ def _buckets(counted: list[Counted], group: str | None) -> list[dict[str, Any]]:
     for c in counted:
         name = c.group
         if group == "severity" and name is not None and name != OTHER:
-            name = word_of(int(name))
+            name = word_of(int(name))  # several numbers have one word
         levels = rows.setdefault((c.bucket_ms, name), {})
-        levels[c.severity] = levels.get(c.severity, 0) + c.entries
+        for severity, entries in c.severities.items():
+            levels[severity] = levels.get(severity, 0) + entries
     shown = []
     for (bucket_ms, name), levels in rows.items():
         row = {

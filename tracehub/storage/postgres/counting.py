@@ -34,12 +34,11 @@ GROUPS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """So many entries of a bucket (Unix ms), a severity and a group."""
+    """A bucket (Unix ms) and a group: severity to entries."""
 
     bucket_ms: int
-    severity: int
-    entries: int
-    group: Any = None
+    group: Any
+    severities: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +67,14 @@ class LogCounts:
         column = {None: "null::text", "severity": "severity::text"}.get(group, "grp")
         query = SQL.aggregate_counts.format(source=text, bucket=bucket, group=column, groups=GROUPS_MAX)
         rows = await self._fetch(query, args)
-        return [
-            Counted(
-                unix_ms(row["bucket"]), row["severity"], row["entries"], OTHER if row["other"] else row["grp"]
-            )
-            for row in rows
-        ]
+        counted = []
+        for row in rows:
+            severities: dict[int, int] = {}
+            for severity, entries in zip(row["severities"], row["entries"], strict=True):
+                severities[severity] = severities.get(severity, 0) + entries
+            counted.append(Counted(unix_ms(row["bucket"]), OTHER if row["other"] else row["grp"], severities))
+        counted.sort(key=lambda c: (c.bucket_ms, c.group == OTHER, c.group or ""))
+        return counted
 
     async def by_service(
         self, tenant_id: str | None, wanted: LogFilter

@@ -649,16 +649,16 @@ select day as moment, severity, service as grp, entries from log_counts_daily wh
 select hour as moment, severity, service as grp, entries from log_count_changes where {where}
 
 -- name: aggregate_counts
--- By bucket, severity and group; what is not among the largest groups is one group.
+-- By bucket and group, severities and entries beside each other; what is not among the largest groups is one group.
 with counted as (
     select {bucket} as bucket, severity, {group} as grp, sum(entries)::bigint as entries
-    from ({source}) as s group by 1, 2, 3),
+    from ({source}) as s group by 1, 2, 3 having sum(entries) > 0),
 largest as (select coalesce(grp, '') as name, grp is null as is_null from counted group by grp
             order by sum(entries) desc, grp limit {groups})
-select bucket, severity, l.name is null as other, case when l.name is not null then c.grp end as grp,
-       sum(entries)::bigint as entries
+select bucket, l.name is null as other, case when l.name is not null then c.grp end as grp,
+       array_agg(severity) as severities, array_agg(entries) as entries
 from counted c left join largest l on (l.name, l.is_null) = (coalesce(c.grp, ''), c.grp is null)
-group by 1, 2, 3, 4 having sum(entries) > 0 order by 1, 3, 4, 2
+group by 1, 2, 3
 
 -- name: count_by_service
 -- By service and severity.
