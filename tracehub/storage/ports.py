@@ -7,13 +7,14 @@ A cancelled call leaves either nothing or a whole effect behind, and the caller 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tracehub.protocol.ack import StreamState
-from tracehub.protocol.messages import Entry, Job, Mark, Outcome, Own, Receipt, Request, StreamKey
+from tracehub.protocol.messages import Entry, Job, Mark, Outcome, Receipt, Request, StreamKey
 from tracehub.protocol.ranges import EMPTY, Range, Ranges, union
 from tracehub.protocol.times import HOUR_MS
 
@@ -321,24 +322,22 @@ def counted(fresh: Iterable[tuple[Request, set[int]]]) -> dict[Hour, tuple[int, 
     """Entries and bytes by hour of what was stored: requests, and which places of each were left out."""
     counts: dict[Hour, tuple[int, int]] = {}
     for request, left_out in fresh:
-        # Keys of plain values within a request: this runs once per row.
-        found: dict[tuple[Own | None, int, int], list[int]] = {}
-        for index, e in enumerate(request.entries):
-            if left_out and index in left_out:
-                continue
-            size = len(e.message) + (len(e.attrs) if e.attrs else 0) + ROW_BYTES
-            key = (e.own and Own(e.own.tenant_id, e.own.service), e.ts_ms // HOUR_MS, e.severity)
-            kept = found.get(key)
-            if kept is None:
-                found[key] = [1, size]
-            else:
-                kept[0] += 1
-                kept[1] += size
-        for (own, hour, severity), (entries, size) in found.items():
-            tenant_id, service = (
-                (own.tenant_id, own.service) if own else (request.stream.tenant_id, request.service)
-            )
-            name = Hour(tenant_id, hour, service, severity)
-            before = counts.get(name, (0, 0))
-            counts[name] = (before[0] + entries, before[1] + size)
+        kept = (
+            [e for i, e in enumerate(request.entries) if i not in left_out] if left_out else request.entries
+        )
+        if request.stream.by_server:
+            groups: dict[tuple[str, str], list[Entry]] = {}
+            for e in kept:
+                assert e.own is not None
+                groups.setdefault((e.own.tenant_id, e.own.service), []).append(e)
+        else:
+            groups = {(request.stream.tenant_id, request.service): kept} if kept else {}
+        for (tenant_id, service), entries in groups.items():
+            # This runs once per row: the bytes are added up by the group, and shared out to its hours.
+            size = sum([len(e.message) for e in entries]) + ROW_BYTES * len(entries)
+            size += sum([len(e.attrs) for e in entries if e.attrs])
+            for key, count in Counter([e.ts_ms // HOUR_MS << 5 | e.severity for e in entries]).items():
+                name = Hour(tenant_id, key >> 5, service, key & 31)
+                before = counts.get(name, (0, 0))
+                counts[name] = (before[0] + count, before[1] + size * count // len(entries))
     return counts
