@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apps.backend import errors
@@ -25,6 +25,7 @@ from apps.backend.body import header
 from apps.backend.context import Context, is_loopback
 from apps.backend.cors import SHARED, is_shared, preflight
 from apps.backend.doors import (
+    docs,
     ingest,
     log_service,
     login,
@@ -78,6 +79,14 @@ HYGIENE = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"
 _PRINTABLE = re.compile(rb"[!-~]{1,128}").fullmatch
 
 
+OWN_ROUTES = [*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES, *sequence.ROUTES, *login.ROUTES]
+
+
+def all_routes() -> list[Route]:
+    """Of all doors, as they are described."""
+    return [*OWN_ROUTES, *log_service.routes(), *logstream.ROUTES, *otlp.ROUTES, *loki.ROUTES]
+
+
 @dataclass(frozen=True, slots=True)
 class Stores:
     """Connections to Postgres and to both Redises. `ears` wait for what is said, and nobody waits for them."""
@@ -117,7 +126,7 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
     `stopping`: whether the server has begun to stop, so that what never ends by itself must end.
     """
     application = Starlette(
-        routes=[*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES, *sequence.ROUTES, *login.ROUTES],
+        routes=[*OWN_ROUTES, *docs.routes(all_routes)],
         exception_handlers=errors.INGEST.handlers(),
     )
     application.router.redirect_slashes = False  # a redirect would repeat whatever Host the client sent

@@ -14,7 +14,7 @@ SETTINGS = (
 )  # fmt: skip
 API = (
     "/ingest", "/ack", "/services", "/proof", "/sequence", "/metrics", "/health", "/ready", "/live", "/api/v1",
-    "/v1/logs", "/loki",
+    "/v1/logs", "/loki", "/openapi.json", "/openapi.yaml", "/docs", "/swagger",
 )  # fmt: skip
 SHARED = (
     (b"access-control-allow-origin", b"*"),

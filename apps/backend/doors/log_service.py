@@ -14,11 +14,14 @@ BELOW = f"{BASE}/"
 ROUTES = (*logs.ROUTES, *keys.ROUTES)
 
 
+def routes() -> list[Route]:
+    """All of it. Not mounted: a mount would keep its routes from saying which methods a path has."""
+    return [Route(BASE + route.path, route.endpoint, methods=route.methods) for route in ROUTES]
+
+
 def application(ctx: Context) -> Starlette:
     """What answers below /api/v1."""
-    # Not mounted: a mount would keep its routes from saying which methods a path has.
-    routes = [Route(BASE + route.path, route.endpoint, methods=route.methods) for route in ROUTES]
-    made = Starlette(routes=routes, exception_handlers=LOG_SERVICE.handlers())
+    made = Starlette(routes=routes(), exception_handlers=LOG_SERVICE.handlers())
     made.router.redirect_slashes = False
     made.state.context = ctx
     return made

@@ -208,13 +208,18 @@ async def _nothing_here(_: Request, error: Exception) -> Response:
     return JSON({"error": "Not found"}, 404)
 
 
+ROUTES: Final = [
+    Route("/api/health", health, methods=["GET"]),
+    Route("/api/logs", write_logs, methods=["POST"]),
+    Route("/api/logs", read_logs, methods=["GET"]),
+    Route("/api/logs/{id:path}", log_by_id, methods=["GET"]),
+]
+
+
 def application(ctx: Context) -> ASGIApp:
     """What answers at /api/… beside the log service, and at /ws."""
     routes = [
-        Route("/api/health", health, methods=["GET"]),
-        Route("/api/logs", write_logs, methods=["POST"]),
-        Route("/api/logs", read_logs, methods=["GET"]),
-        Route("/api/logs/{id:path}", log_by_id, methods=["GET"]),
+        *ROUTES,
         Route("/{path:path}", options, methods=["OPTIONS"]),
         WebSocketRoute("/ws", logstream_socket.socket),
     ]

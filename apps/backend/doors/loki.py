@@ -47,6 +47,9 @@ def told(_: Request, error: Told) -> Response:
     return Response(line + "\n", error.status, error.headers, media_type="text/plain")
 
 
+ROUTES: Final = [Route(PATH, push, methods=["POST"])]
+
+
 def door(ctx: Context) -> Starlette:
     """What answers below BELOW."""
-    return application(ctx, [Route(PATH, push, methods=["POST"])], told)
+    return application(ctx, ROUTES, told)

@@ -46,6 +46,9 @@ def told(request: Request, error: Told) -> Response:
     return Response(content, error.status, error.headers, media_type=JSON if as_json else PROTOBUF)
 
 
+ROUTES: Final = [Route(PATH, export, methods=["POST"])]
+
+
 def door(ctx: Context) -> Starlette:
     """What answers at PATH."""
-    return application(ctx, [Route(PATH, export, methods=["POST"])], told)
+    return application(ctx, ROUTES, told)
