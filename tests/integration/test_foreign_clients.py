@@ -169,3 +169,20 @@ async def test_python_logging_loki(server: Deployment, client: httpx.AsyncClient
                 "severity": "warning", "logger": f"tests.{service}",
             }
         }  # fmt: skip
+
+
+async def test_socket_io_client_js(
+    server: Deployment, client: httpx.AsyncClient, service: str, js_client: Path
+) -> None:
+    """What it hears is what is read."""
+    listening = await asyncio.create_subprocess_exec(
+        "node", "listen.mjs", server.url, "2", cwd=js_client, stdout=asyncio.subprocess.PIPE
+    )
+    assert listening.stdout is not None
+    async with asyncio.timeout(30):
+        assert await listening.stdout.readline() == b"connected\n"
+        entries = [{"service_name": service, "message": f"Größe {n}"} for n in range(2)]
+        assert (await client.post("/api/v1/logs/batch", json={"entries": entries})).status_code == 201
+        heard = [json.loads(await listening.stdout.readline()) for _ in range(2)]
+        assert await listening.wait() == 0
+    assert heard == await stored(client, service, 2)

@@ -183,7 +183,7 @@ class Live:
         self._left -= len(shown)
         for at in range(0, len(shown), CHUNK):
             for entry in shown[at : at + CHUNK]:
-                whose = (entry["tenant_id"], entry["service"])
+                whose = (entry["tenant_id"], entry["service_name"])
                 self._board.on_shown(*whose)
                 await self._emit("log:new", entry, _of(*whose), droppable=True)
             await asyncio.sleep(0)  # other requests of this process have their turn
