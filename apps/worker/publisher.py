@@ -126,8 +126,9 @@ def _by_service(fresh: list[tuple[Request, set[int]]]) -> dict[tuple[str, str], 
 
 
 def replay_completed(stream: StreamKey, done: CompletedReplay) -> dict[str, Any]:
-    """The event `replay:completed` (ingest.md §7)."""
+    """The event `replay:completed` (ingest.md §7), and whose it is."""
     return {
+        "tenant": stream.tenant_id,
         "id": done.id,
         "service": stream.numbering,
         "epoch": stream.epoch,

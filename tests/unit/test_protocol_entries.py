@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tracehub.protocol import entries
@@ -71,6 +71,7 @@ def meant(batch: Batch) -> tuple[Any, ...]:
 
 
 @QUICK
+@example(body={"service": "s", "batch": [{"seq": 1}], "lost": [[5, 1, "x"], [0, 1, "y"]]})
 @given(body=BODIES)
 def test_both_readers_agree(body: dict[str, Any]) -> None:
     """Whatever the fast reader takes or refuses, the second one takes or refuses alike."""

@@ -221,5 +221,7 @@ def _lost(value: Any) -> list[tuple[int, int, str]] | None:
         last = _integer(item[1], f"{field}[1]", 1, SEQ_MAX)
         if first is None or last is None:
             raise InvalidField("must be [from, to, reason]", field=field)
+        if first > last:
+            raise InvalidField("must be [from, to, reason] with 1 <= from <= to", field=field)
         read.append((first, last, item[2]))
     return read

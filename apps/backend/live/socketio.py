@@ -163,11 +163,8 @@ class Live:
 
     async def _stored(self, data: dict[str, Any]) -> None:
         for completed in data["replays"]:
-            # It does not say whose it is; where two tenants have the like in one commit, nobody is told.
-            place = (completed["service"], completed["epoch"])
-            tenants = [s["tenant"] for s in data["streams"] if (s["service"], s["epoch"]) == place]
-            if len(tenants) == 1:
-                await self._emit("replay:completed", completed, _of(tenants[0], completed["service"]))
+            told = LiveMessage("replay:completed", completed)
+            await self._emit(told.event, told.shown(), _of(completed["tenant"], completed["service"]))
         for tenant_id, service, count, _ in data["services"]:
             self._board.on_left_out(tenant_id, service, count)
         for stream in data["streams"]:
