@@ -167,7 +167,8 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
     trail = Trail(board, queue, now_ms)
     search = LogSearch(stores.search_pool)
     sockets = Sockets(Presence(redis, backend_id), now_ms, settings.live_entries_per_second_max)
-    feed = Feed(Commits(stores.ears), Commits(redis), search)
+    # Those who follow read by the belt, which is quick: they need not wait for searches.
+    feed = Feed(Commits(stores.ears), Commits(redis), LogSearch(pool))
     ctx = application.state.context = Context(
         settings, access, key_store, redis, queue, RedisBuffers(stores.buffers), ledger, reading, search,
         LogCounts(search.fetch), AnswerCache(redis), feed, sockets, stopping, submitter,
