@@ -664,14 +664,9 @@ select service from (
 where $2::text is null or service = $2 group by 1 having sum(entries) > 0 order by service collate "C"
 
 -- name: storage_share
--- What a tenant and what all have in bytes, and what the partitions take with their indexes.
-select coalesce(sum(bytes) filter (where $1::text is null or tenant_id = $1::text::uuid), 0)::bigint as own_bytes,
-       coalesce(sum(bytes), 0)::bigint as all_bytes,
-       coalesce(sum(entries) filter (where $1::text is null or tenant_id = $1::text::uuid), 0)::bigint as entries,
-       (select coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
-        from pg_inherits where inhparent = 'logs'::regclass) as size
-from (select tenant_id, entries, bytes from log_counts
-      union all select tenant_id, entries, bytes from log_count_changes) as c
+-- What a tenant (null: all) has on the disk, and how many entries.
+select coalesce(sum(bytes), 0)::bigint as bytes, coalesce(sum(entries), 0)::bigint as entries
+from log_bytes where $1::text is null or tenant_id = $1::text::uuid
 
 -- name: holes
 -- Missing and lost ranges of a tenant's services with the times of the entries beside them; what is over $6 ranges of a
@@ -774,28 +769,14 @@ select coalesce(sum(entries), 0)::bigint from (
     select entries from log_counts where hour >= $1 and hour < $2
     union all select entries from log_count_changes where hour >= $1 and hour < $2) as c;
 
--- name: tenant_bytes
--- What tenants (null: all) have on the disk, by hour: their share of each partition with its indexes, of which what
--- deleted rows left behind is nobody's; and what a counted byte takes there.
-with counts as (
-    select tenant_id, hour, to_char(hour at time zone 'UTC', 'YYYY_MM_DD') as day, entries, bytes from log_counts
-    union all select tenant_id, hour, to_char(hour at time zone 'UTC', 'YYYY_MM_DD'), entries, bytes from log_count_changes),
-sizes as (
-    select c.relname as name, pg_total_relation_size(c.oid) as size
-    from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'logs'::regclass),
-hours as (
-    select s.name, s.size, c.tenant_id, c.hour, sum(c.entries) as entries, greatest(sum(c.bytes), 0) as bytes
-    from counts c join sizes s on s.name = 'logs_' || left(c.day, 7) or s.name = 'logs_' || c.day
-    group by 1, 2, 3, 4 having sum(c.entries) > 0),
-densities as (
-    select name, least(size / greatest(sum(bytes), 1), min(d.density)) as density
-    from hours left join retention_densities d on d.partition = name group by name, size)
-select tenant_id, hour, sum(entries)::bigint as entries, sum(bytes * density)::double precision as bytes,
-       max(density)::double precision as density
-from hours join densities using (name)
-where $1::uuid[] is null or tenant_id = any($1)
-group by grouping sets ((tenant_id), (tenant_id, hour)) having $2 = (grouping(hour) = 0)
-order by hour;
+-- name: shares
+-- What each tenant has on the disk.
+select tenant_id, sum(bytes) as bytes from log_bytes group by 1;
+
+-- name: hours_of
+-- What tenants have there together, by hour.
+select hour, sum(entries)::bigint as entries, sum(bytes) as bytes, max(density) as density
+from log_bytes where tenant_id = any($1) group by 1 order by 1;
 
 -- name: RETENTION_RELEASED
 -- The condition, of the row l and the release r.
@@ -822,11 +803,15 @@ select date_trunc('hour', l.ts, 'UTC') as hour, count(*) as entries from logs l 
 where {released} group by 1;
 
 -- name: RETENTION_TIP
--- The last row of an hour that goes, so that $7 bytes of those that are not released yet are free.
+-- The last row of an hour that goes, so that $7 counted bytes go of those that are not released yet. A row weighs what it
+-- takes out of the counts: the average of its kind.
+with kinds as (
+    select tenant_id, service, severity, greatest(sum(bytes), 0) / sum(entries) as weight
+    from (select * from log_counts union all select * from log_count_changes) as c
+    where hour = $5::timestamptz group by 1, 2, 3 having sum(entries) > 0)
 select ts, id from (
-    select l.ts, l.id, sum(octet_length(l.message) + coalesce(octet_length(l.attrs::text), 0) + $8::bigint)
-                           over (order by l.ts, l.id rows between unbounded preceding and 1 preceding) as before
-    from logs l join {releases} r using (tenant_id)
+    select l.ts, l.id, sum(k.weight) over (order by l.ts, l.id rows between unbounded preceding and 1 preceding) as before
+    from logs l join {releases} r using (tenant_id) left join kinds k using (tenant_id, service, severity)
     where l.ts >= $5::timestamptz and l.ts < $6::timestamptz and not {released}) as rows
 where coalesce(before, 0) < $7::double precision order by ts desc, id desc limit 1;
 
@@ -886,7 +871,7 @@ standing as (
 counted as (
     insert into log_count_changes
     select tenant_id, hour, service, severity, -h.entries,
-           -round(coalesce(s.bytes * least(h.entries / nullif(s.entries, 0)::numeric, 1), 0))::bigint
+           -ceil(coalesce(s.bytes * least(h.entries / nullif(s.entries, 0)::numeric, 1), 0))::bigint
     from hours h left join standing s using (tenant_id, hour, service, severity))
 select count(*) from gone;
 

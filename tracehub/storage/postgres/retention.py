@@ -30,7 +30,6 @@ from tracehub.pipeline.retention import (
 from tracehub.protocol.logentry import stored_entry
 from tracehub.protocol.retention import Policy
 from tracehub.protocol.times import HOUR_MS, moment_of, unix_ms
-from tracehub.storage.ports import ROW_BYTES
 from tracehub.storage.postgres.failures import translated
 from tracehub.storage.postgres.partitions import bounds_of
 from tracehub.storage.postgres.policies import policy_of
@@ -121,22 +120,12 @@ class PostgresRetention:
 
     async def shares(self) -> Mapping[str, float]:
         """See Store."""
-        rows = await self._fetch(SQL.tenant_bytes, None, False)
-        return {str(row["tenant_id"]): row["bytes"] for row in rows}
+        return {str(row["tenant_id"]): row["bytes"] for row in await self._fetch(SQL.shares)}
 
     async def hours(self, tenants: Sequence[str]) -> list[HourBytes]:
         """See Store."""
-        found: dict[int, HourBytes] = {}
-        for row in await self._fetch(SQL.tenant_bytes, list(tenants), True):
-            hour_ms = unix_ms(row["hour"])
-            before = found.get(hour_ms, HourBytes(hour_ms, 0, 0.0, 0.0))
-            found[hour_ms] = HourBytes(
-                hour_ms,
-                before.entries + row["entries"],
-                before.bytes + row["bytes"],
-                max(before.density, row["density"]),
-            )
-        return [found[hour_ms] for hour_ms in sorted(found)]
+        rows = await self._fetch(SQL.hours_of, list(tenants))
+        return [HourBytes(unix_ms(row["hour"]), row["entries"], row["bytes"], row["density"]) for row in rows]
 
     async def released_hours(self, releases: Sequence[Release]) -> Mapping[int, int]:
         """See Store."""
@@ -149,7 +138,7 @@ class PostgresRetention:
         """See Store."""
         hour = (moment_of(hour_ms), moment_of(hour_ms + HOUR_MS))
         query = _of_releases(SQL.RETENTION_TIP)
-        rows = await self._fetch(query, *_columns(releases), *hour, counted, ROW_BYTES)
+        rows = await self._fetch(query, *_columns(releases), *hour, counted)
         return (unix_ms(rows[0]["ts"]), rows[0]["id"].bytes) if rows else None
 
     async def all_released(self, partition: Partition, releases: Sequence[Release]) -> bool:

@@ -37,6 +37,26 @@ create table if not exists retention_densities (
     density   double precision not null
 );
 
+-- What tenants have on the disk, by hour: their share of each partition with its indexes, of which what deleted rows left
+-- behind is nobody's; and what a counted byte takes there.
+create or replace view log_bytes as
+with counts as (
+    select tenant_id, hour, to_char(hour at time zone 'UTC', 'YYYY_MM_DD') as day, entries, bytes from log_counts
+    union all
+    select tenant_id, hour, to_char(hour at time zone 'UTC', 'YYYY_MM_DD'), entries, bytes from log_count_changes),
+sizes as (
+    select c.relname::text as name, pg_total_relation_size(c.oid) as size
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'logs'::regclass),
+hours as (
+    select s.name, s.size, c.tenant_id, c.hour, sum(c.entries) as entries, greatest(sum(c.bytes), 0) as bytes
+    from counts c join sizes s on s.name in ('logs_' || left(c.day, 7), 'logs_' || c.day)
+    group by 1, 2, 3, 4 having sum(c.entries) > 0),
+densities as (
+    select name, least(size / greatest(sum(bytes), 1), min(d.density)) as density
+    from hours left join retention_densities d on d.partition = name group by name, size)
+select tenant_id, hour, entries::bigint as entries, (bytes * density)::double precision as bytes, density
+from hours join densities using (name);
+
 -- The entries under the field names of the log service.
 create or replace view log_entries as
 select id, tenant_id, service as service_name,
