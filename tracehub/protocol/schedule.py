@@ -13,6 +13,7 @@ from typing import Final
 
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_LENGTHS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _PART = re.compile(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/(\d+))?").fullmatch
 
 
@@ -38,11 +39,15 @@ def read_schedule(text: str) -> Schedule:
         raise ValueError("a schedule has five fields: minute, hour, day, month, weekday")
     minute, hour, day, month, weekday = fields
     weekdays = _numbers(weekday, 0, 7, {name: n for n, name in enumerate(_WEEKDAYS)})
+    days = _numbers(day, 1, 31)
+    months = _numbers(month, 1, 12, {name: n for n, name in enumerate(_MONTHS, 1)})
+    if days and months and weekdays is None and min(days) > max(_LENGTHS[n - 1] for n in months):
+        raise ValueError("a schedule has a day that never comes")
     return Schedule(
         _numbers(minute, 0, 59),
         _numbers(hour, 0, 23),
-        _numbers(day, 1, 31),
-        _numbers(month, 1, 12, {name: n for n, name in enumerate(_MONTHS, 1)}),
+        days,
+        months,
         None if weekdays is None else frozenset((n - 1) % 7 for n in weekdays),
     )
 
@@ -65,4 +70,8 @@ def _numbers(field: str, least: int, most: int, names: dict[str, int] | None = N
 
 
 def _number(text: str, names: dict[str, int]) -> int:
-    return names[text] if text in names else int(text)
+    if text in names:
+        return names[text]
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError("a schedule has a name that is not known there")
+    return int(text[:4])
