@@ -112,6 +112,9 @@ class Store(Protocol):
     ) -> tuple[int, bytes] | None:
         """The last row of an hour that must go so that so many counted bytes of it go, beside what is released."""
 
+    async def measure(self, partition: Partition | None = None) -> None:
+        """Note what entries take on the disk before rows of a partition go; None: anew where that was noted."""
+
     async def all_released(self, partition: Partition, releases: Sequence[Release]) -> bool:
         """Whether no row of it stays."""
 
@@ -197,6 +200,7 @@ class _Retention:
         mine = [t for t in everybody if self._run.tenant_id in (None, t)]
         self._done.tenants = len(mine)
         old = {tenant_id: self._by_age(tenant_id) for tenant_id in mine}
+        await self._store.measure()
         if self._run.dry_run:
             await self._count({**old, **await self._by_size(everybody, mine)})
         else:
@@ -266,6 +270,8 @@ class _Retention:
             ]
             if await self._goes_whole(partition, there, wanted) and await self._empty(partition, wanted):
                 continue
+            if wanted:
+                await self._store.measure(partition)
             for release in wanted:
                 await self._remove(partition, release)
 

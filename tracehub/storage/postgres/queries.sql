@@ -833,13 +833,17 @@ where l.tenant_id = $5::text::uuid and l.ts >= $6::timestamptz and (l.ts, l.id) 
 order by l.ts, l.id limit $8;
 
 -- name: note_density
--- What a byte takes in a partition, before the first of its rows goes.
+-- What a byte takes in a partition, before rows of it go: the least that was seen, for only rows that come make it less.
 with counts as (
     select bytes from log_counts where hour >= $2 and hour < $3
     union all select bytes from log_count_changes where hour >= $2 and hour < $3)
-insert into retention_densities (partition, density)
+insert into retention_densities as d (partition, density)
 select $1, pg_total_relation_size(format('%I', $1::text)::regclass) / sum(bytes) from counts having sum(bytes) > 0
-on conflict do nothing;
+on conflict (partition) do update set density = least(d.density, excluded.density);
+
+-- name: noted_partitions
+-- Partitions of which that was noted before.
+select partition from retention_densities;
 
 -- name: lock_ledger
 -- Lock ledger rows in ascending order.

@@ -152,6 +152,16 @@ class PostgresRetention:
         rows = await self._fetch(query, *_columns(releases))
         return {str(row["tenant_id"]): row["entries"] for row in rows}
 
+    async def measure(self, partition: Partition | None = None) -> None:
+        """See Store."""
+        if partition is not None:
+            await self._fetch(SQL.note_density, partition.name, *_moments(partition))
+            return
+        noted = {row["partition"] for row in await self._fetch(SQL.noted_partitions)}
+        for known in await self.partitions():
+            if known.name in noted:
+                await self.measure(known)
+
     # ------------------------------------------------------------------ row by row
 
     async def slices(
@@ -187,7 +197,6 @@ class PostgresRetention:
         numbers = [row.seq for row in rows]
         try:
             async with self._changing():
-                await self._connection.execute(SQL.note_density, partition.name, *_moments(partition))
                 await self._connection.fetch(SQL.lock_ledger, sorted(set(streams)))
                 query = SQL.RETENTION_REMOVE.format(name=partition.name)
                 gone = await self._connection.fetchval(query, streams, numbers)

@@ -30,7 +30,7 @@ create table if not exists retention_runs (
 create index if not exists retention_runs_open on retention_runs (asked_at) where finished_at is null;
 create index if not exists retention_runs_asked on retention_runs (asked_at);
 
--- What a byte of entries took on the disk with its indexes when the first row of a partition was deleted: deleting rows
+-- The least that a byte of entries took on the disk with its indexes, noted before rows of a partition are deleted: that
 -- makes no partition smaller, so later its size says nothing of what is left.
 create table if not exists retention_densities (
     partition text             primary key,
