@@ -56,10 +56,12 @@ from tracehub.protocol.messages import decode_live
 from tracehub.runtime.clock import now_ms, random_bytes
 from tracehub.runtime.lifecycle import end
 from tracehub.runtime.settings import Settings
+from tracehub.storage.archive import Archives
 from tracehub.storage.postgres.connect import open_pool
 from tracehub.storage.postgres.counting import LogCounts
 from tracehub.storage.postgres.keys import KeyStore
 from tracehub.storage.postgres.ledger import PostgresLedger
+from tracehub.storage.postgres.policies import Policies
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.postgres.search import LogSearch
 from tracehub.storage.redis import keys as redis_keys
@@ -173,6 +175,7 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
         settings, access, key_store, redis, queue, RedisBuffers(stores.buffers), ledger, reading, search,
         LogCounts(search.fetch), AnswerCache(redis), feed, sockets, stopping, submitter,
         Numbering(now_ms(), random_bytes(2)), faults, board, snapshots, trail, metrics, now_ms, random_bytes,
+        Policies(pool), Archives(*settings.archives()),
     )  # fmt: skip
 
     async def hear(message: bytes) -> None:

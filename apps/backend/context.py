@@ -25,9 +25,11 @@ from tracehub.protocol.errors import Forbidden, InvalidField, NotFound
 from tracehub.protocol.grants import ADMIN, Caller, Door
 from tracehub.runtime.clock import Clock, Random
 from tracehub.runtime.settings import Settings
+from tracehub.storage.archive import Archives
 from tracehub.storage.postgres.counting import LogCounts
 from tracehub.storage.postgres.keys import KeyStore
 from tracehub.storage.postgres.ledger import PostgresLedger
+from tracehub.storage.postgres.policies import Policies
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.postgres.search import LogSearch
 from tracehub.storage.redis.buffers import RedisBuffers
@@ -62,6 +64,8 @@ class Context:
     metrics: Metrics
     clock: Clock
     random: Random
+    policies: Policies
+    archives: Archives
 
 
 BIGINT_MAX = 2**63 - 1

@@ -11,10 +11,11 @@ import os
 import secrets
 import signal
 import socket
+from typing import Any
 
 import structlog
 import uvloop
-from arq.cron import cron
+from arq.cron import CronJob, cron
 from redis.asyncio import Redis
 
 from apps.worker.arq_worker import QueueWorker
@@ -31,6 +32,7 @@ from apps.worker.jobs import (
     sweep_marks,
 )
 from apps.worker.publisher import Publisher
+from apps.worker.retaining import cleanup_crons, keep_partitions, keep_retaining, tools
 from tracehub.protocol.errors import TraceHubError
 from tracehub.runtime import logging as logs
 from tracehub.runtime.clock import now_ms
@@ -38,6 +40,8 @@ from tracehub.runtime.lifecycle import end, freeze_heap
 from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.connect import open_pool, worker_application
 from tracehub.storage.postgres.ledger import PostgresLedger
+from tracehub.storage.postgres.policies import Policies
+from tracehub.storage.postgres.retention import RetentionLock
 from tracehub.storage.postgres.watch import LockWatch
 from tracehub.storage.redis import keys
 from tracehub.storage.redis.buffers import RedisBuffers
@@ -66,13 +70,14 @@ async def run(settings: Settings) -> None:
     pool = open_pool(settings.database(), application)
     await pool  # opens no connection yet: Postgres may come later
     queue = RedisQueue(redis)
+    watch = LockWatch(workers.is_alive)
     ledger = PostgresLedger(
         pool,
         partition=settings.partition,
         epochs_max=settings.epochs_max,
         services_max=settings.services_max,
         gap_grace_ms=settings.gap_grace_ms,
-        watch=LockWatch(workers.is_alive),
+        watch=watch,
     )
     publisher = Publisher(queue, worker_id, settings.live_entries_per_second_max)
     committer = Committer(
@@ -88,7 +93,12 @@ async def run(settings: Settings) -> None:
         settings.gap_ranges_max,
     )  # fmt: skip
     logs_worker, retry_worker = _queue_workers(
-        redis, parts, worker_id, name=f"{worker_id}.{incarnation}", lease_s=settings.job_lease_s
+        redis,
+        {"parts": parts, "policies": Policies(pool)},
+        worker_id,
+        name=f"{worker_id}.{incarnation}",
+        lease_s=settings.job_lease_s,
+        cleanup=cleanup_crons(settings),
     )
 
     def describe() -> WorkerRecord:
@@ -106,6 +116,8 @@ async def run(settings: Settings) -> None:
         asyncio.create_task(committer.run()),
         asyncio.create_task(beat(workers, describe)),
         asyncio.create_task(keep_closing(ledger, queue)),
+        asyncio.create_task(keep_retaining(RetentionLock(pool, watch), tools(settings, queue))),
+        asyncio.create_task(keep_partitions(ledger, pool)),
         asyncio.create_task(
             listen(
                 ears,
@@ -143,15 +155,21 @@ DRAIN_S = 20.0
 
 
 def _queue_workers(
-    redis: Redis, parts: Parts, worker_id: str, *, name: str, lease_s: int
+    redis: Redis,
+    context: dict[str, Any],
+    worker_id: str,
+    *,
+    name: str,
+    lease_s: int,
+    cleanup: list[CronJob],
 ) -> tuple[QueueWorker, QueueWorker]:
-    context = {"parts": parts}
     functions = {STORE: store_job, REPLAY: replay_job}
     crons = [
         cron(sweep_marks, name="cron:sweep_marks", second=set(range(0, 60, 2)), max_tries=1),
         cron(schedule_replays, name="cron:schedule_replays", second=set(range(60)), max_tries=1),
         cron(fold_counts, name="cron:fold_counts", second=set(range(0, 60, 10)), max_tries=1),
         cron(supersede_epochs, name="cron:supersede_epochs", second=set(range(0, 60, 5)), max_tries=1),
+        *cleanup,
     ]
     logs_worker = QueueWorker(
         keys.QUEUE_LOGS,

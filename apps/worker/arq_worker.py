@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import UTC
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -81,6 +82,7 @@ class QueueWorker(Worker):
             job_serializer=serialise,
             job_deserializer=deserialise,
             log_results=False,
+            timezone=UTC,
         )
         self._by_name = functions
         self._name = name

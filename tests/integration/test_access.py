@@ -90,6 +90,17 @@ ROUTES: dict[tuple[str, str], Rule] = {
     ("GET", "/api/v1/keys"): Rule(ADMINS),
     ("POST", "/api/v1/keys"): Rule(ADMINS, body={"name": "walked", "scopes": ["read"]}, mine=201, others=201),
     ("DELETE", "/api/v1/keys/{id}"): Rule(ADMINS, "/api/v1/keys/" + ENTRY, {}, 404, 404),
+    ("GET", "/api/v1/retention"): Rule(READS),
+    ("POST", "/api/v1/retention"): Rule(ADMINS, body={"retention_days": 0}, mine=400, others=400),
+    ("GET", "/api/v1/retention/tenant/{tenant_id}"): Rule(
+        READS, f"/api/v1/retention/tenant/{ENTRY}", mine=404, others=404
+    ),
+    ("PUT", "/api/v1/retention/{id}"): Rule(ADMINS, f"/api/v1/retention/{ENTRY}", {}, 404, 404),
+    ("DELETE", "/api/v1/retention/{id}"): Rule(ADMINS, f"/api/v1/retention/{ENTRY}", {}, 204, 204),
+    ("POST", "/api/v1/retention/run"): Rule(
+        ADMINS, "/api/v1/retention/run?dry_run=true", {}, mine=202, others=202
+    ),
+    ("GET", "/api/v1/retention/runs"): Rule(ADMINS),
     ("POST", "/v1/logs"): Rule(WRITES, body={"resourceLogs": []}),
     ("POST", "/loki/api/v1/push"): Rule(WRITES, body={"streams": []}, mine=204, others=204),
     ("GET", "/api/health"): Rule(OPEN),

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tracehub.protocol.retention import DAYS_MAX
+from tracehub.protocol.schedule import read_schedule
 
 MIB = 1024 * 1024
 # Each one that is set counts (log-service.md §1.4): scope, the setting, and the other names of it.
@@ -23,12 +26,23 @@ KEYS = (
     ("read", "read_key", ("UI_SECRET",)),
     ("admin", "admin_key", ()),
 )
+# Settings that have a name without our prefix beside the one with it.
+ALSO = {
+    name: name.upper()
+    for name in ("log_retention_days", "log_max_size_gb", "log_cleanup_enabled", "log_cleanup_cron")
+}
+
+
+def _also(name: str) -> AliasChoices:
+    return AliasChoices(f"TRACEHUB_{name.upper()}", ALSO[name])
 
 
 class Settings(BaseSettings):
     """All settings of all processes; immutable once made."""
 
-    model_config = SettingsConfigDict(env_prefix="TRACEHUB_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="TRACEHUB_", frozen=True, extra="ignore", populate_by_name=True
+    )
 
     host: str = Field(default="127.0.0.1", description="address the backend listens on")
     port: int = Field(default=3001, ge=0, le=65535, description="port of HTTP, Socket.IO and the dashboard")
@@ -83,6 +97,32 @@ class Settings(BaseSettings):
         default="month", pattern="^(month|day)$", description="width of a partition of `logs`"
     )
 
+    log_retention_days: int = Field(
+        default=30, ge=1, le=DAYS_MAX, validation_alias=_also("log_retention_days"),
+        description="days entries are kept of tenants without a policy; also LOG_RETENTION_DAYS",
+    )  # fmt: skip
+    log_max_size_gb: float = Field(
+        default=50.0, gt=0, validation_alias=_also("log_max_size_gb"),
+        description="gigabytes that tenants without a policy use together; also LOG_MAX_SIZE_GB",
+    )  # fmt: skip
+    log_cleanup_enabled: bool = Field(
+        default=True, validation_alias=_also("log_cleanup_enabled"),
+        description="delete by schedule what is too old or too much; also LOG_CLEANUP_ENABLED",
+    )  # fmt: skip
+    log_cleanup_cron: str = Field(
+        default="0 2 * * *", validation_alias=_also("log_cleanup_cron"),
+        description="when: minute, hour, day, month, weekday, in UTC; also LOG_CLEANUP_CRON",
+    )  # fmt: skip
+    archive_dir: Path = Field(
+        default=Path("./archive"), description="archives of expired entries that are plain files lie in here"
+    )
+    archive_schemes: str = Field(
+        default="s3", description="schemes of URLs that may be archives, with commas between"
+    )
+    archive_prefixes: str = Field(
+        default="", description="URLs below which keys of a tenant may archive, with commas between"
+    )
+
     workers: int = Field(default=2, ge=0, description="worker processes that `up` starts")
     sim: int = Field(default=3, ge=0, description="simulators that `up` starts")
     sim_rate: float = Field(default=20.0, gt=0, description="entries per second of each simulator")
@@ -91,6 +131,18 @@ class Settings(BaseSettings):
     worker_restart_ms: int = Field(default=5_000, ge=0, description="a crashed worker comes back after this")
     group_rows_max: int = Field(default=5_000, gt=0, description="entries a worker commits together")
     job_lease_s: int = Field(default=5, ge=2, description="a dead worker's jobs are free after this")
+
+    @field_validator("log_cleanup_cron")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        read_schedule(text)
+        return text
+
+    def archives(self) -> tuple[Path, list[str], list[str]]:
+        """Where archives may be: the folder of files, the schemes of URLs, the prefixes for bound keys."""
+        schemes = [part.strip().lower() for part in self.archive_schemes.split(",") if part.strip()]
+        prefixes = [part.strip() for part in self.archive_prefixes.split(",") if part.strip()]
+        return self.archive_dir, schemes, prefixes
 
     def database(self, env: Mapping[str, str] = os.environ) -> str:
         """The Postgres address: ours, else the usual names, else localhost."""

@@ -104,10 +104,9 @@ class LogCounts:
         return [row["service"] for row in await self._fetch(SQL.service_names, [tenant_id, service])]
 
     async def storage(self, tenant_id: str | None) -> Storage:
-        """By bytes of what is counted."""
+        """By bytes of what is counted; retention goes by the same."""
         row = (await self._fetch(SQL.storage_share, [tenant_id]))[0]
-        share = row["own_bytes"] / row["all_bytes"] if row["all_bytes"] else 0.0
-        return Storage(int(row["size"] * share), int(row["entries"]))
+        return Storage(int(row["bytes"]), int(row["entries"]))
 
 
 def is_counted(wanted: LogFilter) -> bool:

@@ -31,7 +31,7 @@ from tracehub.storage.ports import (
 )
 from tracehub.storage.postgres.failures import PartitionGone, translated
 from tracehub.storage.postgres.multirange import from_text, to_text
-from tracehub.storage.postgres.partitions import Partitions
+from tracehub.storage.postgres.partitions import Partitions, ahead
 from tracehub.storage.postgres.queries import SQL
 from tracehub.storage.postgres.rows import EncodedRows, columns
 from tracehub.storage.postgres.transaction import PostgresTransaction, complete, gaps_of, lose, stored_rows
@@ -106,6 +106,11 @@ class PostgresLedger:
             return True
         async with self._changing() as connection:
             return await self._partitions.ensure(connection, times_ms, most)
+
+    async def partitions_ahead(self, now_ms: int) -> None:
+        """Make this partition and the next ones, before anybody needs them. Raises Transient."""
+        times = ahead(now_ms, self._partitions.width)
+        await self.ensure_partitions(times, len(times))
 
     def encode(self, requests: Sequence[Request], streams: Mapping[StreamKey, int], now_ms: int) -> Rows:
         """See ports.Ledger."""

@@ -17,6 +17,7 @@ from tracehub.protocol.times import unix_ms
 from tracehub.storage.postgres.queries import SQL
 
 DAY_MS = 24 * 3600 * 1000
+AHEAD = 3
 _NAME = re.compile(r"^logs_(\d{4})_(\d{2})(?:_(\d{2}))?$")
 
 
@@ -43,11 +44,20 @@ def bounds_of(name: str) -> tuple[int, int] | None:
     return start_ms, unix_ms(datetime(end.year, end.month, end.day, tzinfo=UTC))
 
 
+def ahead(now_ms: int, width: str) -> list[int]:
+    """A time in each of the partitions that shall be there before anybody needs them: this one and AHEAD more."""
+    times = [now_ms]
+    for _ in range(AHEAD):
+        end = (day_of if width == "day" else month_of)(times[-1])[1]
+        times.append(unix_ms(datetime(end.year, end.month, end.day, tzinfo=UTC)))
+    return times
+
+
 class Partitions:
     """Knows the days that have a partition, makes the others. `width` is "month" or "day"."""
 
     def __init__(self, width: str = "month") -> None:
-        self._width = width
+        self.width = width
         self._days: set[int] = set()  # days since 1970 that are covered
 
     def forget(self) -> None:
@@ -78,8 +88,8 @@ class Partitions:
                 self._days.update(range(bounds[0] // DAY_MS, bounds[1] // DAY_MS))
 
     async def _make(self, connection: asyncpg.pool.PoolConnectionProxy, ts_ms: int) -> None:
-        first, last = day_of(ts_ms) if self._width == "day" else month_of(ts_ms)
-        name = f"logs_{first:%Y_%m_%d}" if self._width == "day" else f"logs_{first:%Y_%m}"
+        first, last = day_of(ts_ms) if self.width == "day" else month_of(ts_ms)
+        name = f"logs_{first:%Y_%m_%d}" if self.width == "day" else f"logs_{first:%Y_%m}"
         statements = SQL.PARTITION_MAKE.format(
             name=name, first=f"{first} 00:00:00+00", last=f"{last} 00:00:00+00"
         )

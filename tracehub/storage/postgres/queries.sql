@@ -678,14 +678,9 @@ select service from (
 where $2::text is null or service = $2 group by 1 having sum(entries) > 0 order by service collate "C"
 
 -- name: storage_share
--- What a tenant and what all have in bytes, and what the partitions take with their indexes.
-select coalesce(sum(bytes) filter (where $1::text is null or tenant_id = $1::text::uuid), 0)::bigint as own_bytes,
-       coalesce(sum(bytes), 0)::bigint as all_bytes,
-       coalesce(sum(entries) filter (where $1::text is null or tenant_id = $1::text::uuid), 0)::bigint as entries,
-       (select coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
-        from pg_inherits where inhparent = 'logs'::regclass) as size
-from (select tenant_id, entries, bytes from log_counts_daily
-      union all select tenant_id, entries, bytes from log_count_changes) as c
+-- What a tenant (null: all) has on the disk, and how many entries.
+select coalesce(sum(bytes), 0)::bigint as bytes, coalesce(sum(entries), 0)::bigint as entries
+from log_bytes where $1::text is null or tenant_id = $1::text::uuid
 
 -- name: holes
 -- Missing and lost ranges of a tenant's services with the times of the entries beside them; what is over $6 ranges of a
@@ -710,3 +705,295 @@ from ranges n where place <= $6::bigint
 union all
 select service, lost, sum(upper(r) - lower(r))::bigint, null, null from ranges where place > $6::bigint
 group by stream_id, service, lost
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Retention (policies.py, retention.py). A row is released when it is older than $days and was written before them, too,
+-- or when it stands before a position; {released} is that condition.
+
+-- name: insert_policy
+-- A tenant's policy; no row: it has one.
+insert into retention_policies (id, tenant_id, retention_days, max_size_gb, archive_enabled, archive_path)
+values ($1, $2, $3, $4, $5, $6) on conflict do nothing returning *;
+
+-- name: policies
+-- The policy of a tenant (null: all), oldest first.
+select * from retention_policies where $1::uuid is null or tenant_id = $1 order by created_at, id;
+
+-- name: lock_policy
+-- One policy by its id, to change it; of a tenant (null: of any).
+select * from retention_policies where id = $1 and ($2::uuid is null or tenant_id = $2) for update;
+
+-- name: update_policy
+-- What became of it.
+update retention_policies
+set retention_days = $2, max_size_gb = $3, archive_enabled = $4, archive_path = $5, updated_at = clock_timestamp()
+where id = $1 returning *;
+
+-- name: delete_policy
+-- The tenant has the defaults again.
+delete from retention_policies where id = $1 and ($2::uuid is null or tenant_id = $2);
+
+-- name: ask_run
+-- Somebody wants a run; of several that want the one of the same moment one is heard.
+insert into retention_runs (id, tenant_id, dry_run, due) values ($1, $2, $3, $4) on conflict (due) do nothing;
+
+-- name: runs
+-- The runs of a tenant (null: of all), newest first.
+select * from retention_runs where $1::uuid is null or tenant_id = $1 order by asked_at desc, id desc limit $2;
+
+-- name: has_open_run
+-- Whether there is anything to do.
+select exists (select from retention_runs where finished_at is null);
+
+-- name: retention_lock
+-- One run at a time; held by the connection that does all of it, so it is lost with it.
+select pg_try_advisory_lock(7310, 3);
+
+-- name: retention_unlock
+-- It is done.
+select pg_advisory_unlock(7310, 3);
+
+-- name: take_run
+-- The run that waits longest begins, or goes on.
+update retention_runs set started_at = coalesce(started_at, clock_timestamp())
+where id = (select id from retention_runs where finished_at is null order by asked_at, id limit 1) returning *;
+
+-- name: finish_run
+-- A run is over.
+update retention_runs set finished_at = clock_timestamp(), tenants = $2, error = $3 where id = $1;
+
+-- name: finish_dry_run
+-- What a run would have done.
+update retention_runs set archived = $2, deleted_rows = $3, dropped_partitions = $4 where id = $1;
+
+-- name: emptied_by
+-- What a run still has to drop and to forget.
+select emptied from retention_runs where id = $1;
+
+-- name: counted_tenants
+-- Who has entries; in the hours of a partition (null: at all).
+select distinct tenant_id from (
+    select tenant_id, hour, entries from log_counts union all select tenant_id, hour, entries from log_count_changes) as c
+where ($1::timestamptz is null or hour >= $1) and ($2::timestamptz is null or hour < $2)
+group by tenant_id, hour having sum(entries) > 0;
+
+-- name: counted_rows
+-- How many entries are counted in the hours of a partition.
+select coalesce(sum(entries), 0)::bigint from (
+    select entries from log_counts where hour >= $1 and hour < $2
+    union all select entries from log_count_changes where hour >= $1 and hour < $2) as c;
+
+-- name: shares
+-- What each tenant has on the disk.
+select tenant_id, sum(bytes) as bytes from log_bytes group by 1;
+
+-- name: hours_of
+-- What tenants have there together, by hour.
+select hour, sum(entries)::bigint as entries, sum(bytes) as bytes, max(density) as density
+from log_bytes where tenant_id = any($1) group by 1 order by 1;
+
+-- name: RETENTION_RELEASED
+-- The condition, of the row l and the release r.
+(l.ts < r.cutoff and l.created_at < r.cutoff or (l.ts, l.id) <= (r.until, r.until_id))
+
+-- name: RETENTION_RELEASES
+-- The releases that a query is given, as a table.
+(select tenant_id::uuid as tenant_id, 'epoch'::timestamptz + cutoff * interval '1 millisecond' as cutoff,
+        'epoch'::timestamptz + until * interval '1 millisecond' as until, until_id::uuid as until_id
+ from unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[]) as g(tenant_id, cutoff, until, until_id))
+
+-- name: RETENTION_ALL_RELEASED
+-- Whether no row of a partition must stay.
+select not exists (select from {name} l left join {releases} r using (tenant_id)
+                   where r.tenant_id is null or not {released});
+
+-- name: RETENTION_COUNT
+-- How many rows of a partition are released, by tenant.
+select l.tenant_id, count(*) as entries from {name} l join {releases} r using (tenant_id) where {released} group by 1;
+
+-- name: RETENTION_HOURS
+-- How many rows are released, by hour.
+select date_trunc('hour', l.ts, 'UTC') as hour, count(*) as entries from logs l join {releases} r using (tenant_id)
+where {released} group by 1;
+
+-- name: RETENTION_TIP
+-- The last row of an hour that goes, so that $7 counted bytes go of those that are not released yet. A row weighs what it
+-- takes out of the counts: the average of its kind.
+with kinds as (
+    select tenant_id, service, severity, greatest(sum(bytes), 0) / sum(entries) as weight
+    from (select * from log_counts union all select * from log_count_changes) as c
+    where hour = $5::timestamptz group by 1, 2, 3 having sum(entries) > 0)
+select ts, id from (
+    select l.ts, l.id, sum(k.weight) over (order by l.ts, l.id rows between unbounded preceding and 1 preceding) as before
+    from logs l join {releases} r using (tenant_id) left join kinds k using (tenant_id, service, severity)
+    where l.ts >= $5::timestamptz and l.ts < $6::timestamptz and not {released}) as rows
+where coalesce(before, 0) < $7::double precision order by ts desc, id desc limit 1;
+
+-- name: RETENTION_KEYS
+-- The next released rows of a tenant in a partition, by their keys.
+select l.stream_id, l.seq, l.ts, l.id from {name} l join {releases} r using (tenant_id)
+where l.tenant_id = $5::text::uuid and l.ts >= $6::timestamptz and (l.ts, l.id) > ($6::timestamptz, $7::uuid)
+  and l.ts <= greatest(r.cutoff, r.until) and {released}
+order by l.ts, l.id limit $8;
+
+-- name: RETENTION_ROWS
+-- The same with all that is in them.
+select l.stream_id, l.seq, l.tenant_id, l.door, l.service, l.level, l.severity, l.message, l.ts, l.created_at, l.id,
+       l.trace_id, l.span_id, l.request_id, l.user_id, l.category, l.batch_id, l.app_id, l.environment, l.release, l.host,
+       l.source, l.user_agent, l.attrs
+from {name} l join {releases} r using (tenant_id)
+where l.tenant_id = $5::text::uuid and l.ts >= $6::timestamptz and (l.ts, l.id) > ($6::timestamptz, $7::uuid)
+  and l.ts <= greatest(r.cutoff, r.until) and {released}
+order by l.ts, l.id limit $8;
+
+-- name: note_density
+-- What a byte takes in a partition, before rows of it go: the least that was seen, for only rows that come make it less.
+with counts as (
+    select bytes from log_counts where hour >= $2 and hour < $3
+    union all select bytes from log_count_changes where hour >= $2 and hour < $3)
+insert into retention_densities as d (partition, density)
+select $1, pg_total_relation_size(format('%I', $1::text)::regclass) / sum(bytes) from counts having sum(bytes) > 0
+on conflict (partition) do update set density = least(d.density, excluded.density);
+
+-- name: noted_partitions
+-- Partitions of which that was noted before.
+select partition from retention_densities;
+
+-- name: lock_ledger
+-- Lock ledger rows in ascending order.
+select stream_id from ack_state where stream_id = any($1::bigint[]) order by stream_id for update;
+
+-- name: RETENTION_REMOVE
+-- Delete rows, mark their numbers as expired, forget ids that clients gave, take them out of the counts. The ledger rows
+-- are locked by the caller. Of what is counted of an hour its average goes with a row, so nothing is left of none.
+with gone as (
+    delete from {name} l using unnest($1::bigint[], $2::bigint[]) as k(stream_id, seq)
+    where l.stream_id = k.stream_id and l.seq = k.seq
+    returning l.stream_id, l.seq, l.tenant_id, l.id, l.ts, l.service, l.severity),
+ledger as (
+    update ack_state a set expired = a.expired + g.numbers, updated_at = clock_timestamp()
+    from (select stream_id, range_agg(int8range(seq, seq + 1)) as numbers from gone group by 1) as g
+    where a.stream_id = g.stream_id),
+given as materialized (
+    select e.tenant_id, e.id from entry_ids e join gone g using (tenant_id, id)
+    order by e.tenant_id, e.id for update of e),
+forgotten as (delete from entry_ids e using given g where (e.tenant_id, e.id) = (g.tenant_id, g.id)),
+hours as (
+    select tenant_id, date_trunc('hour', ts, 'UTC') as hour, service, severity, count(*) as entries
+    from gone group by 1, 2, 3, 4),
+standing as (
+    select c.tenant_id, c.hour, c.service, c.severity, sum(c.entries) as entries, sum(c.bytes) as bytes
+    from hours h join (select * from log_counts union all select * from log_count_changes) as c
+         using (tenant_id, hour, service, severity)
+    group by 1, 2, 3, 4),
+counted as (
+    insert into log_count_changes
+    select tenant_id, hour, service, severity, -h.entries,
+           -ceil(coalesce(s.bytes * least(h.entries / nullif(s.entries, 0)::numeric, 1), 0))::bigint
+    from hours h left join standing s using (tenant_id, hour, service, severity))
+select count(*) from gone;
+
+-- name: count_removed
+-- A run has deleted so many rows more.
+update retention_runs set archived = archived + $2, deleted_rows = deleted_rows + $3 where id = $1 and finished_at is null;
+
+-- name: RETENTION_GATHER
+-- What a partition holds, by stream and by hour: two tables of this connection.
+drop table if exists retention_streams, retention_hours;
+create temporary table retention_streams as
+select stream_id, range_agg(int8range(first, last, '[]')) as numbers, sum(last - first + 1)::bigint as entries
+from (select stream_id, min(seq) as first, max(seq) as last
+      from (select stream_id, seq, seq - row_number() over (partition by stream_id order by seq) as island from {name}) as n
+      group by stream_id, island) as islands
+group by stream_id;
+create temporary table retention_hours as
+select tenant_id, date_trunc('hour', ts, 'UTC') as hour, service, severity, count(*) as entries
+from {name} group by 1, 2, 3, 4
+
+-- name: RETENTION_LOCK
+-- Nobody waits long for us: who cannot have it at once comes again. {timeout_ms} is a number of ours.
+set local lock_timeout = {timeout_ms}
+
+-- name: lock_gathered
+-- Lock the ledger rows of what was gathered, in ascending order.
+select a.stream_id from ack_state a join retention_streams using (stream_id) order by a.stream_id for update of a;
+
+-- name: RETENTION_LOCK_PARTITION
+-- Nobody stores into this partition, or reads it. {name} comes from the list.
+lock table {name} in access exclusive mode
+
+-- name: gathered
+-- How many rows that were, counted both ways.
+select (select coalesce(sum(entries), 0)::bigint from retention_streams) as by_stream,
+       (select coalesce(sum(entries), 0)::bigint from retention_hours) as by_hour;
+
+-- name: expire_gathered
+-- All of it is expired, and out of the counts.
+with ledger as (
+    update ack_state a set expired = a.expired + g.numbers, updated_at = clock_timestamp()
+    from retention_streams g where a.stream_id = g.stream_id)
+insert into log_count_changes
+select tenant_id, hour, service, severity, -min(h.entries), -sum(c.bytes)
+from retention_hours h join (select * from log_counts union all select * from log_count_changes) as c
+     using (tenant_id, hour, service, severity)
+group by 1, 2, 3, 4;
+
+-- name: RETENTION_TRUNCATE
+-- The rows of a partition go.
+truncate {name}
+
+-- name: note_emptied
+-- A run has emptied a partition.
+update retention_runs set archived = archived + $2, deleted_rows = deleted_rows + $3, emptied = emptied || $4::text
+where id = $1 and finished_at is null;
+
+-- name: retention_lock_logs
+-- Nobody stores or reads for as long as one empty partition is dropped.
+lock table only logs in access exclusive mode;
+
+-- name: RETENTION_IS_EMPTY
+-- Whether it still is.
+select not exists (select from {name});
+
+-- name: RETENTION_DROP
+-- Drop an empty partition. {name} comes from the list.
+drop table {name}
+
+-- name: note_dropped
+-- It is gone, and so is what was known of it.
+with forgotten as (delete from retention_densities where partition = $2)
+update retention_runs set dropped_partitions = dropped_partitions + 1 where id = $1;
+
+-- name: ids_to_check
+-- Ids that clients gave, of the times of a dropped partition; who uses one just now is left alone.
+select tenant_id, id, ts from entry_ids
+where (tenant_id, id) > ($1::uuid, $2::uuid) and ts >= $3 and ts < $4
+order by tenant_id, id limit $5 for update skip locked;
+
+-- name: forget_ids
+-- Those of these that have no row are forgotten; the caller holds them.
+delete from entry_ids e using unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) as k(tenant_id, id, ts)
+where (e.tenant_id, e.id) = (k.tenant_id, k.id)
+  and not exists (select from logs l where (l.tenant_id, l.ts, l.id) = (k.tenant_id, k.ts, k.id));
+
+-- name: take_over_ids
+-- Ids whose rows have expired stand for the entries that come now.
+update entry_ids e set ts = 'epoch'::timestamptz + c.ts_ms * interval '1 millisecond'
+from unnest($1::text[]::uuid[], $2::uuid[], $3::bigint[]) as c(tenant_id, id, ts_ms)
+where (e.tenant_id, e.id) = (c.tenant_id, c.id);
+
+-- name: drop_empty_counts
+-- Hours of which nothing is left are not kept.
+with empty as materialized (
+    select tenant_id, hour, service, severity from log_counts where entries = 0
+    order by tenant_id, hour, service, severity for update)
+delete from log_counts c using empty e
+where (c.tenant_id, c.hour, c.service, c.severity) = (e.tenant_id, e.hour, e.service, e.severity) and c.entries = 0
+
+-- name: drop_empty_days
+-- Days of which nothing is left are not kept either.
+with empty as materialized (
+    select tenant_id, day, service, severity from log_counts_daily where entries = 0
+    order by tenant_id, day, service, severity for update)
+delete from log_counts_daily c using empty e
+where (c.tenant_id, c.day, c.service, c.severity) = (e.tenant_id, e.day, e.service, e.severity) and c.entries = 0

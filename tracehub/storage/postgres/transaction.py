@@ -69,9 +69,7 @@ class PostgresTransaction:
         """See ports.LedgerTransaction."""
         rows = await self._connection.fetch(
             SQL.claim_ids,
-            [c.tenant_id for c in claims],
-            [uuid.UUID(bytes=c.id) for c in claims],
-            [c.ts_ms for c in claims],
+            *_claimed(claims),
         )
         taken = [row for row in rows if row["taken"]]
         if not taken:
@@ -80,7 +78,13 @@ class PostgresTransaction:
         columns = [[row[name] for row in taken] for name in ("tenant_id", "id", "ts")]
         for row in await self._connection.fetch(SQL.rows_of_ids, *columns):
             found[_name(row)] = _stored_row(row)
-        return found
+        await self._take_over([c for c in claims if found.get((c.tenant_id, c.id), c) is None])
+        return {name: row for name, row in found.items() if row is not None}
+
+    async def _take_over(self, expired: Sequence[ClaimedId]) -> None:
+        """A partition was dropped, and the ids of its rows are not forgotten yet: they are free."""
+        if expired:
+            await self._connection.execute(SQL.take_over_ids, *_claimed(expired))
 
     async def claim_once(self, request: Request) -> bool:
         """See ports.LedgerTransaction."""
@@ -214,6 +218,10 @@ async def stored_rows(connection: Connection, stream_id: int, numbers: Ranges) -
 
 def _stored_row(row: Mapping[str, Any]) -> StoredRow:
     return StoredRow(row["id"].bytes, row["level"], row["message"], unix_ms(row["ts"]))
+
+
+def _claimed(claims: Sequence[ClaimedId]) -> tuple[list[str], list[uuid.UUID], list[int]]:
+    return [c.tenant_id for c in claims], [uuid.UUID(bytes=c.id) for c in claims], [c.ts_ms for c in claims]
 
 
 def _name(row: Mapping[str, Any]) -> tuple[str, bytes]:
