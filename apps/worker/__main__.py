@@ -17,6 +17,7 @@ import uvloop
 from arq.cron import cron
 from redis.asyncio import Redis
 
+from apps.worker.alerting import Alerting
 from apps.worker.arq_worker import QueueWorker
 from apps.worker.closing import keep_closing
 from apps.worker.committer import Committer
@@ -28,6 +29,7 @@ from apps.worker.jobs import (
     schedule_replays,
     store_job,
     supersede_epochs,
+    sweep_alerts,
     sweep_marks,
 )
 from apps.worker.publisher import Publisher
@@ -74,7 +76,9 @@ async def run(settings: Settings) -> None:
         gap_grace_ms=settings.gap_grace_ms,
         watch=LockWatch(workers.is_alive),
     )
-    publisher = Publisher(queue, worker_id, settings.live_entries_per_second_max)
+    alerting = Alerting(settings, redis, queue, now_ms)
+    await alerting.pool
+    publisher = Publisher(queue, worker_id, settings.live_entries_per_second_max, alerting.notice)
     committer = Committer(
         ledger,
         queue,
@@ -85,7 +89,7 @@ async def run(settings: Settings) -> None:
     )
     parts = Parts(
         committer, ledger, queue, RedisBuffers(buffers_redis), publisher, settings.gap_grace_ms,
-        settings.gap_ranges_max,
+        settings.gap_ranges_max, alerting,
     )  # fmt: skip
     logs_worker, retry_worker = _queue_workers(
         redis, parts, worker_id, name=f"{worker_id}.{incarnation}", lease_s=settings.job_lease_s
@@ -106,6 +110,8 @@ async def run(settings: Settings) -> None:
         asyncio.create_task(committer.run()),
         asyncio.create_task(beat(workers, describe)),
         asyncio.create_task(keep_closing(ledger, queue)),
+        asyncio.create_task(alerting.watch()),
+        asyncio.create_task(alerting.deliverer.run()),
         asyncio.create_task(
             listen(
                 ears,
@@ -131,7 +137,7 @@ async def run(settings: Settings) -> None:
     with contextlib.suppress(TraceHubError):
         await workers.goodbye(worker_id)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(pool.close(), 5)
+        await asyncio.wait_for(asyncio.gather(pool.close(), alerting.pool.close()), 5)
     for client in (redis, ears, buffers_redis):
         await client.aclose()
     log.info("worker.stopped", worker=worker_id, failures=len(failures))
@@ -152,6 +158,7 @@ def _queue_workers(
         cron(schedule_replays, name="cron:schedule_replays", second=set(range(60)), max_tries=1),
         cron(fold_counts, name="cron:fold_counts", second=set(range(0, 60, 10)), max_tries=1),
         cron(supersede_epochs, name="cron:supersede_epochs", second=set(range(0, 60, 5)), max_tries=1),
+        cron(sweep_alerts, name="cron:sweep_alerts", second={0, 30}, max_tries=1),
     ]
     logs_worker = QueueWorker(
         keys.QUEUE_LOGS,

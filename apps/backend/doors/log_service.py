@@ -6,12 +6,12 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from apps.backend.context import Context
-from apps.backend.doors import keys, logs
+from apps.backend.doors import alerts, keys, logs
 from apps.backend.errors import LOG_SERVICE
 
 BASE = "/api/v1"
 BELOW = f"{BASE}/"
-ROUTES = (*logs.ROUTES, *keys.ROUTES)
+ROUTES = (*logs.ROUTES, *keys.ROUTES, *alerts.ROUTES)
 
 
 def application(ctx: Context) -> Starlette:

@@ -1,0 +1,2 @@
+-- Holds the place of a step of another branch.
+select 1;
