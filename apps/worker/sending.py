@@ -32,6 +32,7 @@ from tracehub.runtime.settings import Settings
 from tracehub.storage.postgres.alerts import Taken
 
 NOT_CONFIGURED = Attempt("not_configured", final=True)
+NO_ADDRESS = Attempt("the address is no http(s) address", final=True)
 REFUSED = "the address is not one that may be reached"
 HEADERS = {"Content-Type": "application/json", "User-Agent": "TraceHub"}
 ERROR_CHARS_MAX = 200
@@ -93,7 +94,7 @@ class Sender:
         if not url:
             return NOT_CONFIGURED
         if not is_url(url):
-            return Attempt("the address is no http(s) address", final=True)
+            return NO_ADDRESS
         guard = Guard(may_reach_private=await self._may_reach_private())
         connector = aiohttp.TCPConnector(
             socket_factory=guard.socket,
@@ -110,6 +111,8 @@ class Sender:
                     url, data=body, headers={**HEADERS, **headers}, allow_redirects=False
                 ) as answer:
                     return webhooks.of_answer(answer.status, answer.headers, self._clock())
+            except aiohttp.InvalidURL:
+                return NO_ADDRESS
             except aiohttp.ClientError:
                 if guard.has_refused:
                     return Attempt(REFUSED, final=True)

@@ -192,12 +192,15 @@ async def test_private_addresses_are_refused(deploy: Callable[..., Deployment], 
     port = receiver.url.rsplit(":", 1)[1]
     async with speaking(deployment) as api:
         for host in (
-            "127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]",
+            "127.0.0.1", "localhost", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]",
             "0.0.0.0", "10.0.0.1", "169.254.169.254", "[fe80::1]", "[64:ff9b::7f00:1]", "100.64.0.1", "[fd00::1]",
         ):  # fmt: skip
             sent = await tested(api, deployment.database, hook(f"http://{host}:{port}/inside"))
             failed = await sent.one("failed")
             assert failed["error"] == "the address is not one that may be reached", host
+        for host in ("127.1", "2130706433"):
+            sent = await tested(api, deployment.database, hook(f"http://{host}:{port}/inside"))
+            assert (await sent.one("failed"))["error"] == "the address is no http(s) address", host
     assert receiver.heard == []
 
 
