@@ -15,8 +15,9 @@ from redis.asyncio import Redis
 
 from apps.worker.delivering import Deliverer
 from apps.worker.sending import Sender
-from tracehub.pipeline.alerts import Outlook, Watchlist, look
+from tracehub.pipeline.alerts import Outlook, look
 from tracehub.pipeline.store import Stored
+from tracehub.pipeline.watchlist import Watchlist
 from tracehub.protocol.addresses import is_loopback
 from tracehub.protocol.alerts import Alert
 from tracehub.protocol.errors import TraceHubError

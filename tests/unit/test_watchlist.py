@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.making import NOW_MS, entry, request
-from tracehub.pipeline.alerts import Watchlist
+from tracehub.pipeline.watchlist import Watchlist
 from tracehub.protocol.alerts import Alert, AlertRule
 from tracehub.protocol.filters import matches
 from tracehub.protocol.logentry import log_entry
@@ -32,6 +33,7 @@ def hinted(watchlist: Watchlist, made: Request, left_out: set[int] | None = None
 FILTERS: list[dict[str, Any]] = [
     {}, {"service": "svc"}, {"service": "other"}, {"level": "ERROR"}, {"min_level": "WARN"}, {"level": "DEBUG"},
     {"search": "MESSAGE 3"}, {"search": "nothing"}, {"host": "h"}, {"door": "ingest"}, {"metadata": {"a": 1}},
+    {"metadata": {"a.b": "x"}}, {"metadata": {"k": None}}, {"metadata": {"ä": 1}}, {"host": ["h", "i"]},
     {"service": "svc", "level": ["INFO", "ERROR"], "search": "message"},
 ]  # fmt: skip
 
@@ -39,13 +41,26 @@ FILTERS: list[dict[str, Any]] = [
 @given(
     wanted=st.sampled_from(FILTERS),
     levels=st.lists(st.sampled_from(["debug", "info", "warn", "error", "fatal"]), min_size=1, max_size=6),
+    attrs=st.sampled_from([
+        None, b"{}", b'{"a":1}', b'{"a":{"b":"x"}}', b'{"a.b":"x"}', b'{"\\u0061":1}', b'{"k":null}',
+        '{"ä":1}'.encode(), b'{"_value":1}', b'{"b":{"a":1}}',
+    ]),
+    host=st.sampled_from([None, "h", "x"]),
     by_server=st.booleans(),
     left_out=st.sets(st.integers(0, 5)),
-)
-def test_hints_are_what_the_filter_matches(
-    wanted: dict[str, Any], levels: list[str], by_server: bool, left_out: set[int]
+)  # fmt: skip
+def test_hints_are_what_the_filter_matches(  # noqa: PLR0917 - all of it is drawn
+    wanted: dict[str, Any],
+    levels: list[str],
+    attrs: bytes | None,
+    host: str | None,
+    by_server: bool,
+    left_out: set[int],
 ) -> None:
     made = made_request(levels, by_server=by_server)
+    give = msgspec.structs.force_setattr
+    give(made.entries[-1], "attrs", attrs)
+    give(made.entries[0], "host", host)
     watchlist = Watchlist()
     one = alert(**wanted)
     watchlist.replace([one])
