@@ -251,3 +251,14 @@ async def test_two_workers_trigger_once(deploy: Callable[..., Deployment], recei
         assert [len(receiver.at(f"/two-{n}")) for n in range(10)] == [1] * 10
         for alert in alerts:
             assert len(await deliveries_of(api, alert)) == 1
+
+
+async def test_the_sweep_finds_what_a_crash_lost(
+    api: httpx.AsyncClient, receiver: Receiver, postgres: asyncpg.Connection
+) -> None:
+    """No commit and no change says anything of it: as if the worker had ended before it looked."""
+    alert = await made_alert(api, receiver.url + "/swept", window_mins=5)
+    await say(api, 3)
+    await eventually(lambda: receiver.at("/swept"), DECIDED_S)
+    await postgres.execute("update alerts set last_triggered = null where id = $1::text::uuid", alert["id"])
+    await eventually(lambda: len(receiver.at("/swept")) == 2, 33)

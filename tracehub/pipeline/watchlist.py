@@ -95,7 +95,7 @@ class _Watched:
 
 
 def _fits(entry: Entry, columns: tuple[tuple[str, frozenset[str]], ...]) -> bool:
-    for column, values in columns:  # a plain loop: this is asked of every entry
+    for column, values in columns:  # noqa: SIM110 - a plain loop: this is asked of every entry
         if getattr(entry, column) not in values:
             return False
     return True
