@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from pydantic import SecretStr
+
 from apps.admin.show import show
 from tracehub.runtime.logging import masked
-from tracehub.runtime.settings import ALSO, KEYS, Settings
+from tracehub.runtime.settings import ALIASES, KEYS, Settings
 
 HIDDEN = "***"
 COLUMNS = ("variable", "value", "default", "from", "description")
@@ -17,8 +19,7 @@ def setting_rows(settings: Settings) -> list[dict[str, Any]]:
     """One row per setting; passwords in addresses are masked."""
     prefix = str(Settings.model_config.get("env_prefix", ""))
     set_names = {name.upper() for name in os.environ}
-    secrets = {name for _, name, _ in KEYS}
-    others = {name: aliases for _, name, aliases in KEYS} | {name: (also,) for name, also in ALSO.items()}
+    others = {name: aliases for _, name, aliases in KEYS} | ALIASES
     rows = []
     for name, field in Settings.model_fields.items():
         variable = f"{prefix}{name}".upper()
@@ -27,7 +28,7 @@ def setting_rows(settings: Settings) -> list[dict[str, Any]]:
         rows.append(
             {
                 "variable": variable,
-                "value": HIDDEN if name in secrets and found else masked(value),
+                "value": HIDDEN if field.annotation is SecretStr and found else masked(value),
                 "default": _plain(field.default),
                 "from": "environment" if found else "default",
                 "description": field.description or "",

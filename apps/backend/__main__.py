@@ -17,8 +17,8 @@ import uvicorn
 import uvloop
 
 from apps.backend.app import build
-from apps.backend.context import is_loopback
 from apps.backend.protocol import BoundedProtocol
+from tracehub.protocol.addresses import is_loopback
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.grants import READ, WRITE, Grant, environment_grants, open_scopes
 from tracehub.runtime import logging as logs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -30,12 +29,7 @@ def success(data: Any, meta: dict[str, Any] | None = None, status: int = 200) ->
 
 def scoped(wanted: LogFilter, caller: Caller) -> LogFilter:
     """A filter as far as the caller's key reaches: one that is bound to a service sees no other."""
-    if caller.app_key is None:
-        return wanted
-    asked = dict(wanted.exact).get("service", (caller.app_key,))
-    others = tuple(pair for pair in wanted.exact if pair[0] != "service")
-    own = tuple(name for name in asked if name == caller.app_key)
-    return replace(wanted, exact=(("service", own), *others))
+    return wanted.of_service(caller.app_key)
 
 
 async def answer(  # noqa: PLR0917 - who asks, what, and how it is found

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from apps.backend import errors
 from apps.backend.access import INGEST, Access
 from apps.backend.body import header
-from apps.backend.context import Context, is_loopback
+from apps.backend.context import Context
 from apps.backend.cors import SHARED, is_shared, preflight
 from apps.backend.doors import (
     docs,
@@ -49,7 +49,9 @@ from apps.backend.metrics import Metrics, Tally
 from apps.backend.numbering import Numbering
 from apps.backend.protocol import CROWDED
 from apps.backend.submission import Submitter
+from tracehub.pipeline.alerts import Outlook
 from tracehub.protocol import ids
+from tracehub.protocol.addresses import is_loopback
 from tracehub.protocol.errors import TraceHubError, Unavailable
 from tracehub.protocol.grants import READ
 from tracehub.protocol.messages import decode_live
@@ -57,6 +59,7 @@ from tracehub.runtime.clock import now_ms, random_bytes
 from tracehub.runtime.lifecycle import end
 from tracehub.runtime.settings import Settings
 from tracehub.storage.archive import Archives
+from tracehub.storage.postgres.alerts import AlertStore
 from tracehub.storage.postgres.connect import open_pool
 from tracehub.storage.postgres.counting import LogCounts
 from tracehub.storage.postgres.keys import KeyStore
@@ -69,6 +72,7 @@ from tracehub.storage.redis.buffers import RedisBuffers
 from tracehub.storage.redis.cache import AnswerCache
 from tracehub.storage.redis.commits import Commits
 from tracehub.storage.redis.connect import open_redis
+from tracehub.storage.redis.exposure import Exposure
 from tracehub.storage.redis.listening import listen
 from tracehub.storage.redis.presence import Presence
 from tracehub.storage.redis.queue import RedisQueue
@@ -171,9 +175,11 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
     sockets = Sockets(Presence(redis, backend_id), now_ms, settings.live_entries_per_second_max)
     # Those who follow read by the belt, which is quick: they need not wait for searches.
     feed = Feed(Commits(stores.ears), Commits(redis), LogSearch(pool))
+    alerts = AlertStore(pool, search.fetch)
+    outlook = Outlook(alerts, reading, queue.marks, settings.public_url)
     ctx = application.state.context = Context(
         settings, access, key_store, redis, queue, RedisBuffers(stores.buffers), ledger, reading, search,
-        LogCounts(search.fetch), AnswerCache(redis), feed, sockets, stopping, submitter,
+        LogCounts(search.fetch), AnswerCache(redis), alerts, outlook, feed, sockets, stopping, submitter,
         Numbering(now_ms(), random_bytes(2)), faults, board, snapshots, trail, metrics, now_ms, random_bytes,
         Policies(pool), Archives(*settings.archives()),
     )  # fmt: skip
@@ -202,6 +208,7 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
         background = [
             asyncio.create_task(listen(stores.ears, handlers, submitter.reconnected)),
             *(asyncio.create_task(part.run()) for part in running),
+            *([] if is_loopback(settings.host) else [asyncio.create_task(Exposure(redis).keep_saying())]),
         ]
         log.info("backend.started", host=settings.host, port=settings.port, faults=settings.faults)
         yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -21,11 +20,14 @@ from apps.backend.live.trail import Trail
 from apps.backend.metrics import Metrics
 from apps.backend.numbering import Numbering
 from apps.backend.submission import Submitter
+from tracehub.pipeline.alerts import Outlook
+from tracehub.protocol.addresses import is_loopback
 from tracehub.protocol.errors import Forbidden, InvalidField, NotFound
 from tracehub.protocol.grants import ADMIN, Caller, Door
 from tracehub.runtime.clock import Clock, Random
 from tracehub.runtime.settings import Settings
 from tracehub.storage.archive import Archives
+from tracehub.storage.postgres.alerts import AlertStore
 from tracehub.storage.postgres.counting import LogCounts
 from tracehub.storage.postgres.keys import KeyStore
 from tracehub.storage.postgres.ledger import PostgresLedger
@@ -52,6 +54,8 @@ class Context:
     search: LogSearch
     counts: LogCounts
     cache: AnswerCache
+    alerts: AlertStore
+    outlook: Outlook
     feed: Feed
     sockets: Sockets
     stopping: Callable[[], bool]  # whether the server has begun to stop
@@ -106,16 +110,6 @@ def require_own_page(request: Request, caller: Caller) -> None:
         raise Forbidden("this route is open to the machine itself only: call it by its loopback address")
     if page != host:
         raise Forbidden("this route cannot be called by another site's page")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def mended(text: str) -> str:

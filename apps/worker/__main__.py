@@ -18,6 +18,7 @@ import uvloop
 from arq.cron import CronJob, cron
 from redis.asyncio import Redis
 
+from apps.worker.alerting import Alerting
 from apps.worker.arq_worker import QueueWorker
 from apps.worker.closing import keep_closing
 from apps.worker.committer import Committer
@@ -29,6 +30,7 @@ from apps.worker.jobs import (
     schedule_replays,
     store_job,
     supersede_epochs,
+    sweep_alerts,
     sweep_marks,
 )
 from apps.worker.publisher import Publisher
@@ -79,7 +81,9 @@ async def run(settings: Settings) -> None:
         gap_grace_ms=settings.gap_grace_ms,
         watch=watch,
     )
-    publisher = Publisher(queue, worker_id, settings.live_entries_per_second_max)
+    alerting = Alerting(settings, redis, queue, now_ms)
+    await alerting.pool
+    publisher = Publisher(queue, worker_id, settings.live_entries_per_second_max, alerting.notice)
     committer = Committer(
         ledger,
         queue,
@@ -90,7 +94,7 @@ async def run(settings: Settings) -> None:
     )
     parts = Parts(
         committer, ledger, queue, RedisBuffers(buffers_redis), publisher, settings.gap_grace_ms,
-        settings.gap_ranges_max,
+        settings.gap_ranges_max, alerting,
     )  # fmt: skip
     logs_worker, retry_worker = _queue_workers(
         redis,
@@ -118,6 +122,8 @@ async def run(settings: Settings) -> None:
         asyncio.create_task(keep_closing(ledger, queue)),
         asyncio.create_task(keep_retaining(RetentionLock(pool, watch), tools(settings, queue))),
         asyncio.create_task(keep_partitions(ledger, pool)),
+        asyncio.create_task(alerting.watch()),
+        asyncio.create_task(alerting.deliverer.run()),
         asyncio.create_task(
             listen(
                 ears,
@@ -143,7 +149,7 @@ async def run(settings: Settings) -> None:
     with contextlib.suppress(TraceHubError):
         await workers.goodbye(worker_id)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(pool.close(), 5)
+        await asyncio.wait_for(asyncio.gather(pool.close(), alerting.pool.close()), 5)
     for client in (redis, ears, buffers_redis):
         await client.aclose()
     log.info("worker.stopped", worker=worker_id, failures=len(failures))
@@ -170,6 +176,7 @@ def _queue_workers(
         cron(fold_counts, name="cron:fold_counts", second=set(range(0, 60, 10)), max_tries=1),
         cron(supersede_epochs, name="cron:supersede_epochs", second=set(range(0, 60, 5)), max_tries=1),
         *cleanup,
+        cron(sweep_alerts, name="cron:sweep_alerts", second={0, 30}, max_tries=1),
     ]
     logs_worker = QueueWorker(
         keys.QUEUE_LOGS,

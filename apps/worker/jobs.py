@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from arq.worker import Retry
 
+from apps.worker.alerting import Alerting
 from apps.worker.committer import Committer
 from apps.worker.publisher import Publisher
 from tracehub.pipeline.replay import Replayed, replay
@@ -41,6 +42,7 @@ class Parts:
     publisher: Publisher
     gap_grace_ms: int
     gap_ranges_max: int
+    alerting: Alerting
 
 
 async def store_job(ctx: dict[str, Any], body: bytes) -> bool:
@@ -127,3 +129,13 @@ async def supersede_epochs(ctx: dict[str, Any]) -> None:
             log.warning("epoch.superseded", service=stream.numbering, epoch=stream.epoch, lost=count)
     except TraceHubError as trouble:
         log.warning("epochs.not_superseded", reason=trouble.message)
+
+
+async def sweep_alerts(ctx: dict[str, Any]) -> None:
+    """Alerts whose hint a crash lost; old deliveries are forgotten."""
+    parts: Parts = ctx["parts"]
+    try:
+        await parts.alerting.sweep()
+        await parts.alerting.forget()
+    except TraceHubError as trouble:
+        log.warning("alerts.not_swept", reason=trouble.message)

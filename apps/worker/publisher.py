@@ -6,6 +6,7 @@ what the sample leaves out is known exactly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -25,9 +26,12 @@ log = structlog.get_logger()
 
 
 class Publisher:
-    """`live_max`: entries a second that this worker shows at most."""
+    """`live_max`: entries a second that this worker shows at most. `notice` is told of each commit; it never fails."""
 
-    def __init__(self, queue: RedisQueue, worker_id: str, live_max: int) -> None:
+    def __init__(
+        self, queue: RedisQueue, worker_id: str, live_max: int, notice: Callable[[Stored], None]
+    ) -> None:
+        self._notice = notice
         self._queue = queue
         self._worker_id = worker_id
         self._live_max = live_max
@@ -36,6 +40,7 @@ class Publisher:
 
     def describe(self, stored: Stored, now_ms: int) -> Told:
         """What is said of one commit; it goes out with the receipts, just before them."""
+        self._notice(stored)
         counts = _by_service(stored.fresh)
         total = sum(count for count, _ in counts.values())
         streams = [

@@ -101,6 +101,19 @@ ROUTES: dict[tuple[str, str], Rule] = {
         ADMINS, "/api/v1/retention/run?dry_run=true", {}, mine=202, others=202
     ),
     ("GET", "/api/v1/retention/runs"): Rule(ADMINS),
+    ("GET", "/api/v1/alerts"): Rule(READS),
+    ("POST", "/api/v1/alerts"): Rule(
+        ADMINS, body={"name": "walked", "filter": {}, "threshold": 10**9}, mine=201, others=201
+    ),
+    ("GET", "/api/v1/alerts/{id}"): Rule(READS, "/api/v1/alerts/" + ENTRY, None, 404, 404),
+    ("PUT", "/api/v1/alerts/{id}"): Rule(ADMINS, "/api/v1/alerts/" + ENTRY, {}, 404, 404),
+    ("DELETE", "/api/v1/alerts/{id}"): Rule(ADMINS, "/api/v1/alerts/" + ENTRY, {}, 204, 204),
+    ("POST", "/api/v1/alerts/{id}/enable"): Rule(ADMINS, f"/api/v1/alerts/{ENTRY}/enable", {}, 404, 404),
+    ("POST", "/api/v1/alerts/{id}/disable"): Rule(ADMINS, f"/api/v1/alerts/{ENTRY}/disable", {}, 404, 404),
+    ("POST", "/api/v1/alerts/{id}/test"): Rule(ADMINS, f"/api/v1/alerts/{ENTRY}/test", {}, 404, 404),
+    ("GET", "/api/v1/alerts/{id}/deliveries"): Rule(
+        READS, f"/api/v1/alerts/{ENTRY}/deliveries", None, 404, 404
+    ),
     ("POST", "/v1/logs"): Rule(WRITES, body={"resourceLogs": []}),
     ("POST", "/loki/api/v1/push"): Rule(WRITES, body={"streams": []}, mine=204, others=204),
     ("GET", "/api/health"): Rule(OPEN),

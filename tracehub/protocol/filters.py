@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -71,6 +71,14 @@ class LogFilter:
     def digest(self) -> bytes:
         """Tells questions apart."""
         return hashlib.sha256(repr(self).encode("utf-8", "surrogatepass")).digest()[:_DIGEST_BYTES]
+
+    def of_service(self, service: str | None) -> LogFilter:
+        """The same as far as it is about this service (None: any)."""
+        if service is None:
+            return self
+        asked = dict(self.exact).get("service", (service,))
+        others = tuple(pair for pair in self.exact if pair[0] != "service")
+        return replace(self, exact=(("service", tuple(n for n in asked if n == service)), *others))
 
 
 @dataclass(frozen=True, slots=True)

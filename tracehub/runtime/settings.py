@@ -26,15 +26,28 @@ KEYS = (
     ("read", "read_key", ("UI_SECRET",)),
     ("admin", "admin_key", ()),
 )
-# Settings that have a name without our prefix beside the one with it.
-ALSO = {
-    name: name.upper()
-    for name in ("log_retention_days", "log_max_size_gb", "log_cleanup_enabled", "log_cleanup_cron")
+# Further names that a setting is read from.
+ALIASES = {
+    name: (name.upper(),)
+    for name in (
+        "log_retention_days",
+        "log_max_size_gb",
+        "log_cleanup_enabled",
+        "log_cleanup_cron",
+        "smtp_host",
+        "smtp_port",
+        "smtp_user",
+        "smtp_password",
+        "smtp_from",
+        "smtp_tls",
+    )
 }
+PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue"
 
 
 def _also(name: str) -> AliasChoices:
-    return AliasChoices(f"TRACEHUB_{name.upper()}", ALSO[name])
+    """A setting that has its name without our prefix, too."""
+    return AliasChoices(f"TRACEHUB_{name.upper()}", name)
 
 
 class Settings(BaseSettings):
@@ -131,6 +144,58 @@ class Settings(BaseSettings):
     worker_restart_ms: int = Field(default=5_000, ge=0, description="a crashed worker comes back after this")
     group_rows_max: int = Field(default=5_000, gt=0, description="entries a worker commits together")
     job_lease_s: int = Field(default=5, ge=2, description="a dead worker's jobs are free after this")
+
+    public_url: str = Field(
+        default="http://localhost:3001",
+        description="where people find this server; links in alerts begin with it",
+    )
+    slack_webhook: SecretStr = Field(
+        default=SecretStr(""), description="where alerts with the channel slack go, unless it names its own"
+    )
+    alert_webhook: SecretStr = Field(
+        default=SecretStr(""), description="where alerts with the channel webhook go, unless it names its own"
+    )
+    alert_webhook_secret: SecretStr = Field(
+        default=SecretStr(""), description="signs what goes to TRACEHUB_ALERT_WEBHOOK; empty: not signed"
+    )
+    pagerduty_key: SecretStr = Field(
+        default=SecretStr(""), description="integration key of alerts with the channel pagerduty"
+    )
+    pagerduty_url: str = Field(default=PAGERDUTY_URL, description="the Events API v2 of PagerDuty")
+    alert_email: str = Field(
+        default="", description="recipients of alerts with the channel email, with commas between them"
+    )
+    alert_private_urls: Literal["allow", "deny", "auto"] = Field(
+        default="auto",
+        description="whether alerts may go to loopback and private addresses: allow, deny, or auto (while the"
+        " server listens on loopback only)",
+    )
+    smtp_host: str = Field(
+        default="", validation_alias=_also("smtp_host"), description="mail server of alerts; also SMTP_HOST"
+    )
+    smtp_port: int = Field(
+        default=587,
+        ge=1,
+        le=65535,
+        validation_alias=_also("smtp_port"),
+        description="its port; also SMTP_PORT",
+    )
+    smtp_user: str = Field(
+        default="", validation_alias=_also("smtp_user"), description="its login; also SMTP_USER"
+    )
+    smtp_password: SecretStr = Field(
+        default=SecretStr(""), validation_alias=_also("smtp_password"), description="also SMTP_PASSWORD"
+    )
+    smtp_from: str = Field(
+        default="tracehub@localhost",
+        validation_alias=_also("smtp_from"),
+        description="sender of alerts; also SMTP_FROM",
+    )
+    smtp_tls: Literal["starttls", "tls", "none"] = Field(
+        default="starttls",
+        validation_alias=_also("smtp_tls"),
+        description="starttls, tls or none; also SMTP_TLS",
+    )
 
     @field_validator("log_cleanup_cron")
     @classmethod

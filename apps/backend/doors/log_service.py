@@ -6,12 +6,12 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from apps.backend.context import Context
-from apps.backend.doors import keys, logs, retention
+from apps.backend.doors import alerts, keys, logs, retention
 from apps.backend.errors import LOG_SERVICE
 
 BASE = "/api/v1"
 BELOW = f"{BASE}/"
-ROUTES = (*logs.ROUTES, *keys.ROUTES, *retention.ROUTES)
+ROUTES = (*logs.ROUTES, *keys.ROUTES, *retention.ROUTES, *alerts.ROUTES)
 
 
 def routes() -> list[Route]:

@@ -997,3 +997,107 @@ with empty as materialized (
     order by tenant_id, day, service, severity for update)
 delete from log_counts_daily c using empty e
 where (c.tenant_id, c.day, c.service, c.severity) = (e.tenant_id, e.day, e.service, e.severity) and c.entries = 0
+
+-- Alerts and their deliveries (alerts.py). A moment is Unix milliseconds of the caller.
+
+-- name: alerts_enabled
+-- Every alert that is on, of all tenants.
+select * from alerts where enabled order by id;
+
+-- name: list_alerts
+-- The alerts of a tenant and of a service (null: of all), oldest first.
+select * from alerts
+where ($1::text is null or tenant_id = $1::text::uuid) and ($2::text is null or app_key = $2) order by created_at, id;
+
+-- name: alert_by_id
+-- One alert, as far as this tenant and service (null: any) reach.
+select * from alerts
+where id = $1 and ($2::text is null or tenant_id = $2::text::uuid) and ($3::text is null or app_key = $3);
+
+-- name: alert_lock
+-- Who makes alerts of a tenant does so one after the other, so that nobody makes one too many.
+select pg_advisory_xact_lock(7311, hashtext($1));
+
+-- name: insert_alert
+-- A new alert, unless the tenant has the most already.
+insert into alerts (id, tenant_id, app_key, name, description, enabled, filter, threshold, window_mins, severity,
+                    cooldown_mins, channels, created_at, updated_at)
+select $1, $2::text::uuid, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10, $11, $12::text::jsonb, m.at, m.at
+from (select 'epoch'::timestamptz + $13::bigint * interval '1 millisecond' as at) as m
+where (select count(*) from alerts where tenant_id = $2::text::uuid) < $14
+returning *;
+
+-- name: update_alert
+-- An alert as it is from now on, if it is still what was read; else no row, and the caller reads it again.
+update alerts set name = $3, description = $4, enabled = $5, filter = $6::text::jsonb, threshold = $7, window_mins = $8,
+    severity = $9, cooldown_mins = $10, channels = $11::text::jsonb,
+    updated_at = greatest('epoch'::timestamptz + $12::bigint * interval '1 millisecond',
+                          updated_at + interval '1 millisecond')
+where id = $1 and updated_at = 'epoch'::timestamptz + $2::bigint * interval '1 millisecond'
+returning *;
+
+-- name: delete_alert
+-- An alert and its deliveries go.
+delete from alerts
+where id = $1 and ($2::text is null or tenant_id = $2::text::uuid) and ($3::text is null or app_key = $3);
+
+-- name: alert_reaches
+-- How many match, as far as it matters: the conditions, the most.
+select count(*) as n from (select from logs where {} limit {}) as matching;
+
+-- name: claim_alert
+-- Trigger an alert and write down its deliveries, in one step; no row: somebody else did, or it was changed, or is off.
+-- Who comes second waits here for the first, and finds it cooling.
+with claimed as (
+    update alerts a set last_triggered = m.at
+    from (select 'epoch'::timestamptz + $2::bigint * interval '1 millisecond' as at) as m
+    where a.id = $1 and a.enabled and a.updated_at = 'epoch'::timestamptz + $6::bigint * interval '1 millisecond'
+      and (a.last_triggered is null or a.last_triggered <= m.at - a.cooldown_mins * interval '1 minute')
+    returning a.id, m.at),
+made as (
+    insert into alert_deliveries (id, alert_id, channel, body, created_at, next_attempt_at)
+    select d.id, c.id, d.channel, d.body, c.at, c.at
+    from claimed c, unnest($3::text[]::uuid[], $4::text[]::jsonb[], $5::bytea[]) as d(id, channel, body))
+select id from claimed;
+
+-- name: insert_deliveries
+-- Deliveries that nothing triggered: tests.
+insert into alert_deliveries (id, alert_id, channel, body, created_at, next_attempt_at)
+select d.id, $1, d.channel, d.body, m.at, m.at
+from unnest($3::text[]::uuid[], $4::text[]::jsonb[], $5::bytea[]) as d(id, channel, body),
+     (select 'epoch'::timestamptz + $2::bigint * interval '1 millisecond' as at) as m;
+
+-- name: list_deliveries
+-- The deliveries of an alert, newest first.
+select id, alert_id, channel ->> 'type' as type, status, attempts, http_status, error, created_at, next_attempt_at,
+       finished_at
+from alert_deliveries where alert_id = $1 order by created_at desc, id desc limit $2 offset $3;
+
+-- name: take_deliveries
+-- Deliveries that are due become this worker's until their lease ends: at most so many.
+update alert_deliveries d
+set attempts = d.attempts + 1, next_attempt_at = 'epoch'::timestamptz + $2::bigint * interval '1 millisecond'
+from (select id from alert_deliveries
+      where status = 'pending' and next_attempt_at <= 'epoch'::timestamptz + $1::bigint * interval '1 millisecond'
+      order by next_attempt_at limit $3 for update skip locked) as due
+where d.id = due.id
+returning d.id, d.alert_id, d.channel, d.body, d.attempts;
+
+-- name: settle_delivery
+-- What became of an attempt; not of one whose lease ended and that somebody else has taken.
+update alert_deliveries set status = $3, http_status = $4, error = $5,
+    next_attempt_at = 'epoch'::timestamptz + $6::bigint * interval '1 millisecond',
+    finished_at = 'epoch'::timestamptz + $7::bigint * interval '1 millisecond'
+where id = $1 and attempts = $2 and status = 'pending';
+
+-- name: disable_channel
+-- A receiver wants no more: the channel is off until somebody sends the list again without that word.
+update alerts a set updated_at = greatest('epoch'::timestamptz + $3::bigint * interval '1 millisecond',
+                                          a.updated_at + interval '1 millisecond'),
+    channels = (select jsonb_agg(case when c = $2::text::jsonb then c || '{"disabled": true}' else c end order by n)
+                from jsonb_array_elements(a.channels) with ordinality as o(c, n))
+where a.id = $1 and a.channels @> jsonb_build_array($2::text::jsonb);
+
+-- name: forget_deliveries
+-- Deliveries are kept for 30 days.
+delete from alert_deliveries where created_at < now() - interval '30 days';

@@ -29,6 +29,7 @@ WORKER_CONTROL_CHANNEL = "worker-control"
 FAULT_PREFIX = "fault:"  # string with a time to live: the fault is on
 FLUSHED_CHANNEL = "flushed"  # ids of jobs that flush_queue took away, a line each
 CRON_PREFIX = "cron:"
+EXPOSED = "exposed"  # string with a time to live: a backend is reached from beyond its own machine
 
 ZERO_TENANT = "00000000-0000-0000-0000-000000000000"
 

@@ -1,0 +1,174 @@
+"""Where an alert goes (log-service.md §7): webhook, Slack, e-mail, PagerDuty; a bare word is the server-wide one. Pure.
+
+Kept as a list of objects; `{"type": "slack"}` alone is the bare word. `disabled` is set where a receiver said 410.
+Secrets go out to admin only, else "***", and a "***" that comes back keeps what it stands for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from tracehub.protocol import webhooks
+from tracehub.protocol.errors import InvalidField
+
+TYPES: Final = ("webhook", "slack", "email", "pagerduty")
+CHANNELS_MAX: Final = 20
+RECIPIENTS_MAX: Final = 50
+RECIPIENT_CHARS_MAX: Final = 254
+URL_CHARS_MAX: Final = 2_048
+SECRET_CHARS_MAX: Final = 255
+MASK: Final = "***"
+SECRETS: Final = ("secret", "webhook", "integration_key", "routing_key")
+_FIELDS: Final = {
+    "webhook": ("url", "secret"),
+    "slack": ("webhook",),
+    "email": ("recipients",),
+    "pagerduty": ("integration_key", "routing_key"),
+}
+_ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\]+").fullmatch
+_PLAIN: Final = re.compile(r"[!-~]+").fullmatch
+
+Channel = dict[str, Any]
+Random = Callable[[int], bytes]
+
+
+def read_channels(given: Any, random: Random, known: Sequence[Channel] = ()) -> list[Channel]:
+    """A list of channels as sent; `known` are those it replaces. Raises InvalidField that names the first bad one."""
+    if not isinstance(given, list):
+        raise InvalidField("must be a list of channels", field="channels")
+    if len(given) > CHANNELS_MAX:
+        raise InvalidField(f"must have at most {CHANNELS_MAX} channels", field="channels")
+    return [_read(one, f"channels[{place}]", random, known) for place, one in enumerate(given)]
+
+
+def shown_channels(channels: Iterable[Channel], *, secrets: bool) -> list[Any]:
+    """As answers have them."""
+    return [_shown(channel, secrets=secrets) for channel in channels]
+
+
+def _shown(channel: Channel, *, secrets: bool) -> Any:
+    if channel.keys() == {"type"}:
+        return channel["type"]
+    if secrets:
+        return channel
+    return {name: MASK if name in SECRETS else value for name, value in channel.items()}
+
+
+def is_server_wide(channel: Channel) -> bool:
+    """Whether the server's own receiver is meant."""
+    return channel.keys() <= {"type", "disabled"}
+
+
+def _read(given: Any, field: str, random: Random, known: Sequence[Channel]) -> Channel:
+    if isinstance(given, str):
+        if given not in TYPES:
+            raise InvalidField(f"must be one of {', '.join(TYPES)}, or an object", field=field)
+        return {"type": given}
+    if not isinstance(given, dict):
+        raise InvalidField("must be a word or an object", field=field)
+    kind = given.get("type")
+    if kind not in TYPES:
+        raise InvalidField(f"must be one of {', '.join(TYPES)}", field=f"{field}.type")
+    for name in given:
+        if name not in ("type", "disabled", *_FIELDS[kind]):
+            raise InvalidField("is no field of such a channel", field=f"{field}.{name[:50]}")
+    if not isinstance(given.get("disabled", False), bool):
+        raise InvalidField("must be true or false", field=f"{field}.disabled")
+    made: Channel = {"type": kind}
+    if not (given.get("disabled") and given.keys() <= {"type", "disabled"}):
+        made |= _READERS[kind](_unmasked(given, field, known), field)
+        if kind == "webhook" and "secret" not in made:
+            made["secret"] = webhooks.make_secret(random(webhooks.SECRET_BYTES))
+    if given.get("disabled"):
+        made["disabled"] = True
+    return made
+
+
+def _unmasked(given: Channel, field: str, known: Sequence[Channel]) -> Channel:
+    """The channel with the secrets that it stands for. Raises InvalidField where nothing is known that fits."""
+    masked = [name for name in SECRETS if given.get(name) == MASK]
+    for name in masked:
+        same = [
+            old
+            for old in known
+            if old["type"] == given["type"] and name in old and old.get("url") == given.get("url")
+        ]
+        if len(same) != 1:
+            raise InvalidField("is masked; send the secret itself", field=f"{field}.{name}")
+        given = {**given, name: same[0][name]}
+    return given
+
+
+def _webhook(given: Channel, field: str) -> Channel:
+    made = {"url": _url(given, "url", field)}
+    if given.get("secret") is not None:
+        secret = _word(given, "secret", field)
+        try:
+            webhooks.key_of(secret)
+        except ValueError:
+            raise InvalidField("must be base64 behind whsec_", field=f"{field}.secret") from None
+        made["secret"] = secret
+    return made
+
+
+def _slack(given: Channel, field: str) -> Channel:
+    return {"webhook": _url(given, "webhook", field)}
+
+
+def _email(given: Channel, field: str) -> Channel:
+    recipients = given.get("recipients")
+    if not isinstance(recipients, list) or not 1 <= len(recipients) <= RECIPIENTS_MAX:
+        raise InvalidField(f"must be a list of 1 to {RECIPIENTS_MAX} addresses", field=f"{field}.recipients")
+    for place, address in enumerate(recipients):
+        if not is_address(address):
+            raise InvalidField("must be an e-mail address", field=f"{field}.recipients[{place}]")
+    return {"recipients": recipients}
+
+
+def is_address(text: Any) -> bool:
+    """Whether mail could go there: one address, without a name, a comment or a second line."""
+    return isinstance(text, str) and len(text) <= RECIPIENT_CHARS_MAX and bool(_ADDRESS(text))
+
+
+def _pagerduty(given: Channel, field: str) -> Channel:
+    name = "routing_key" if "routing_key" in given and "integration_key" not in given else "integration_key"
+    return {name: _word(given, name, field)}
+
+
+_READERS: Final = {"webhook": _webhook, "slack": _slack, "email": _email, "pagerduty": _pagerduty}
+
+
+def _word(given: Channel, name: str, field: str) -> str:
+    value = given.get(name)
+    if not isinstance(value, str) or len(value) > SECRET_CHARS_MAX or not _PLAIN(value):
+        raise InvalidField(
+            f"must be 1 to {SECRET_CHARS_MAX} visible ASCII characters", field=f"{field}.{name}"
+        )
+    return value
+
+
+def _url(given: Channel, name: str, field: str) -> str:
+    value = given.get(name)
+    if not is_url(value):
+        raise InvalidField("must be an address that begins with http:// or https://", field=f"{field}.{name}")
+    assert isinstance(value, str)
+    return value
+
+
+def is_url(value: Any) -> bool:
+    """Whether it is an http(s) address with a host, without a user and with nothing invisible in it."""
+    if not isinstance(value, str) or len(value) > URL_CHARS_MAX or re.search(r"[\s\x00-\x1f\x7f\\]", value):
+        return False
+    try:
+        parts = urlsplit(value)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not parts.username
+        )
+    except ValueError:
+        return False
