@@ -8,6 +8,8 @@ from collections.abc import Callable
 import httpx
 from playwright.sync_api import Page
 
+from tests.eventually import eventually_sync
+
 Look = Callable[..., Page]
 
 EVENTS = """service => {
@@ -34,7 +36,7 @@ def test_event_source_hears_everything_and_resumes(look: Look, api: httpx.Client
     page = look("/")
     page.evaluate(EVENTS, service)
     write(api, service, "one\n<b>two</b>", "three")
-    page.wait_for_function("window.heard.length === 2")
+    eventually_sync(lambda: page.evaluate("window.heard.length") == 2, 10)
     heard = page.evaluate("window.heard")
     stored = api.get("/api/v1/logs", params={"service": service, "order": "asc"}).json()["data"]["entries"]
     assert [entry for _, entry in heard] == stored
@@ -49,8 +51,8 @@ def test_websocket_hears_what_is_stored(look: Look, api: httpx.Client) -> None:
     service = f"ws-{uuid.uuid4().hex[:8]}"
     page = look("/")
     page.evaluate(SOCKET, service)
-    page.wait_for_function("window.frames_.length === 1")
+    eventually_sync(lambda: page.evaluate("window.frames_.length") == 1, 10)
     assert page.evaluate("window.frames_[0].type") == "connected"
     told = api.post("/api/logs", json={"app_key": service, "app_id": "i", "message": "ü"}).json()
-    page.wait_for_function("window.frames_.length === 2")
+    eventually_sync(lambda: page.evaluate("window.frames_.length") == 2, 10)
     assert page.evaluate("window.frames_[1]") == {"type": "log", "data": told["entries"][0]}
