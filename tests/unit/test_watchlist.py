@@ -111,3 +111,12 @@ def test_new_and_changed_alerts_are_told() -> None:
 )
 def test_cooling(last_ms: int | None, cools_ms: int) -> None:
     assert alert(last_ms=last_ms).cools_ms(NOW_MS) == cools_ms
+
+
+@pytest.mark.parametrize("attrs", [b'{"\\u0061":1}', b'{"a":1}'])
+def test_a_key_is_found_however_it_is_written(attrs: bytes) -> None:
+    made = made_request(["info"], by_server=False)
+    msgspec.structs.force_setattr(made.entries[0], "attrs", attrs)
+    watchlist = Watchlist()
+    watchlist.replace([alert(metadata={"a": 1})])
+    assert hinted(watchlist, made)
