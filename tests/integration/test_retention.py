@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -35,11 +36,13 @@ def keeping(
 async def speaking_for(deployment: Deployment) -> AsyncIterator[Kept]:
     tenant = a_tenant()
     connection = await asyncpg.connect(deployment.database, ssl=False)
-    async with httpx.AsyncClient(
-        base_url=deployment.url, trust_env=False, timeout=30, headers={"X-Tenant-ID": tenant}
-    ) as client:
-        yield Kept(deployment, connection, client, tenant, deployment.home.parent / "archive")
-    await connection.close()
+    try:
+        async with httpx.AsyncClient(
+            base_url=deployment.url, trust_env=False, timeout=30, headers={"X-Tenant-ID": tenant}
+        ) as client:
+            yield Kept(deployment, connection, client, tenant, deployment.home.parent / "archive")
+    finally:
+        await connection.close()
 
 
 @pytest.fixture
@@ -162,6 +165,7 @@ async def test_a_client_id_sent_again_after_it_expired_is_a_new_row(kept: Kept) 
     assert len(await kept.rows()) == 1
     await kept.age()
     assert (await kept.run())["deleted_rows"] == 1
+    await kept.is_sound()  # its id is forgotten
     await kept.write([entry])
     await kept.write([entry])
     assert len(await kept.rows()) == 1
@@ -326,3 +330,32 @@ async def test_closed_partitions_are_indexed_by_the_worker(kept: Kept) -> None:
         )
 
     assert await eventually(indexed, 30)
+
+
+async def test_tenants_without_a_policy_share_one_limit(deploy: Callable[..., Deployment]) -> None:
+    """And a past partition that only a limit lets go is dropped as well."""
+    limit = 400_000
+    deployment = deploy(log_cleanup_enabled=0, log_max_size_gb=limit / GIB)
+    await asyncio.to_thread(deployment.both)
+    async with AsyncExitStack() as stack:
+        tenants = [
+            await stack.enter_async_context(asynccontextmanager(speaking_for)(deployment)) for _ in range(3)
+        ]
+        for n, one in enumerate(tenants):
+            for days in range(20, 0, -1):
+                await one.write(entries(50, ago(days, n), service_name=f"day-{days}"))
+            await one.write(entries(50, "2014-02-03T04:05:06Z", service_name="past"))
+        one, two, ruled = tenants
+        await ruled.policy(retention_days=100)
+        assert await share(one) + await share(two) > 1.2 * limit
+        told = await one.ended(await one.ask_all())
+        assert await share(one) + await share(two) <= limit
+        shown = await one.shown() + await two.shown()
+        left = sorted(e["timestamp"] for e in shown)
+        assert 300 < len(left) < 2_000
+        assert told["deleted_rows"] == 2_100 - len(left)
+        assert left[0] > ago(20)
+        assert len(await ruled.rows()) == 1_050
+        assert told["tenants"] == 3
+        for tenant in tenants:
+            await tenant.is_sound()

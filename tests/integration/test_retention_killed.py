@@ -23,8 +23,10 @@ COUNT = 25_000
 @asynccontextmanager
 async def looking(deployment: Deployment) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(deployment.database, ssl=False)
-    yield connection
-    await connection.close()
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 @pytest.fixture
