@@ -22,7 +22,7 @@ LIGHT = {"pause_s": 0.2, "batch_entries": 10, "sdk_pause_s": 0.2}  # some 200 en
 SERVICES = [f"own-{n}" for n in range(3)]
 STORING = """
 select count(*) from pg_stat_activity where application_name like 'tracehub-worker:worker-1:%'
-    and wait_event_type = 'Lock' and (query ilike 'copy%' or query ilike '%insert into logs%')"""
+    and wait_event_type = 'Lock' and (query ilike 'copy%' or query ilike '%incoming as (%')"""
 STORED = "select count(*) from logs where service like 'own-%'"
 
 
