@@ -70,16 +70,16 @@ async def test_reading(closed: Deployment, headers: dict[str, str], query: str, 
 
 
 async def test_a_key_of_a_tenant(closed: Deployment) -> None:
-    bound = (await made_key(closed, "write", "read", tenant_id="team-a"))["key"]
+    bound = (await made_key(closed, "write", "read", tenant_id="logstream-a"))["key"]
     async with speaking(closed, bound) as client:
         told = (await client.post("/api/logs", json=ENTRY)).json()["entries"][0]
         assert (await client.get(f"/api/logs/{told['id']}")).json() == told
-        other = await client.get("/api/logs", headers={"X-Tenant-ID": "team-b"})
+        other = await client.get("/api/logs", headers={"X-Tenant-ID": "logstream-b"})
         assert (other.status_code, other.json()) == (403, {"error": "Forbidden"})
     async with speaking(closed, READ) as client:
         assert (await client.get(f"/api/logs/{told['id']}")).status_code == 404
         assert (await client.get("/api/logs", params={"trace_id": told["trace_id"]})).json()["total"] == 0
-        there = await client.get(f"/api/logs/{told['id']}", headers={"X-Tenant-ID": "team-a"})
+        there = await client.get(f"/api/logs/{told['id']}", headers={"X-Tenant-ID": "logstream-a"})
         assert there.json() == told
         bad = await client.get("/api/logs", headers={"X-Tenant-ID": "a b"})
         assert (bad.status_code, bad.json()) == (400, {"error": "Invalid tenant ID format"})
@@ -116,7 +116,7 @@ async def test_a_socket_without_a_key(closed: Deployment, query: str) -> None:
 
 
 async def test_a_socket_sees_its_tenant_and_ends_with_its_key(closed: Deployment) -> None:
-    made = await made_key(closed, "read", tenant_id="team-a")
+    made = await made_key(closed, "read", tenant_id="logstream-a")
     app_key = f"ws-{uuid.uuid4().hex[:8]}"
     address = f"ws://127.0.0.1:{closed.main.port}/ws"
     async with (
@@ -124,7 +124,7 @@ async def test_a_socket_sees_its_tenant_and_ends_with_its_key(closed: Deployment
         websockets.connect(address, additional_headers=bearer(made["key"])) as socket,
     ):
         assert json.loads(await socket.recv())["type"] == "connected"
-        for tenant in ("team-b", "team-a"):
+        for tenant in ("logstream-b", "logstream-a"):
             await admin.post("/api/logs", json={**ENTRY, "app_key": app_key}, headers={"X-Tenant-ID": tenant})
         seen: list[dict[str, Any]] = []
 
@@ -133,7 +133,7 @@ async def test_a_socket_sees_its_tenant_and_ends_with_its_key(closed: Deployment
             return seen[-1]["type"] == "log"
 
         await eventually(one, 10)
-        in_a = await admin.get("/api/logs", params={"app_key": app_key}, headers={"X-Tenant-ID": "team-a"})
+        in_a = await admin.get("/api/logs", params={"app_key": app_key}, headers={"X-Tenant-ID": "logstream-a"})
         assert [f["data"] for f in seen if f["type"] == "log"] == in_a.json()["entries"]
         await admin.request("DELETE", f"/api/v1/keys/{made['id']}", json={})
         async with asyncio.timeout(5):
