@@ -13,8 +13,10 @@ from apps.backend.context import Context, context
 from apps.backend.errors import JSON
 from tracehub.pipeline.completeness import completeness
 from tracehub.protocol.errors import Transient
-from tracehub.protocol.filters import LogFilter
+from tracehub.protocol.filters import LogFilter, Position, write_cursor
 from tracehub.protocol.grants import Caller
+from tracehub.protocol.times import unix_ms
+from tracehub.storage.postgres.counting import is_counted
 
 CLOSED_AFTER_MS: Final = 5 * 60 * 1000
 
@@ -69,3 +71,24 @@ async def known_of(ctx: Context, caller: Caller, wanted: LogFilter) -> dict[str,
     window = (wanted.start_ms, wanted.end_ms)
     known = await completeness(ctx.reading, marks, caller.tenant_id, services=services, window_ms=window)
     return known.shown()
+
+
+def place_of(row: dict[str, Any]) -> Position:
+    """Where a row stands in the order."""
+    return Position(unix_ms(row["ts"]), row["id"].bytes)
+
+
+def page_of(
+    rows: list[dict[str, Any]], wanted: LogFilter, size: int, *, ascending: bool
+) -> tuple[list[dict[str, Any]], str | None]:
+    """What is shown of rows of which one more was asked for, and where the next page begins."""
+    if len(rows) <= size:
+        return rows, None
+    return rows[:size], write_cursor(place_of(rows[size - 1]), wanted, ascending=ascending)
+
+
+async def total_of(ctx: Context, tenant_id: str | None, wanted: LogFilter) -> tuple[int, bool]:
+    """How many entries match, and whether that is only an estimate."""
+    if is_counted(wanted):
+        return await ctx.counts.total(tenant_id, wanted), False
+    return await ctx.search.count(tenant_id, wanted)

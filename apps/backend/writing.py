@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,11 +61,6 @@ def read_once(request: Request, caller: Caller, body: bytes) -> Once | None:
         raise InvalidField("must be 1 to 255 visible ASCII characters", field="Idempotency-Key")
     scope = "\0".join((caller.tenant_id, key, request.method, request.url.path))
     return Once(hashlib.sha256(scope.encode()).digest(), hashlib.sha256(body).digest())
-
-
-async def submit_entries(ctx: Context, caller: Caller, *, door: str, entries: Sequence[Entry]) -> Written:
-    """Store the entries of a door without Idempotency-Keys."""
-    return await write(ctx, caller, lambda now_ms, base: list(entries), door=door)
 
 
 async def write(ctx: Context, caller: Caller, read: Read, *, door: str, once: Once | None = None) -> Written:

@@ -16,7 +16,7 @@ from tracehub.protocol import ranges as r
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.limits import MISSING_NAMED_MAX
 from tracehub.protocol.logentry import log_entry
-from tracehub.protocol.messages import Committed, Entry, Request, StreamKey, encode, encode_shown
+from tracehub.protocol.messages import Committed, Request, StreamKey, by_service, encode, encode_shown
 from tracehub.protocol.ranges import EMPTY, Ranges, first_numbers
 from tracehub.protocol.severity import ERROR
 from tracehub.storage.ports import CompletedReplay, Told
@@ -112,18 +112,7 @@ def _by_service(fresh: list[tuple[Request, set[int]]]) -> dict[tuple[str, str], 
     """(tenant, service) to stored entries and errors among them."""
     counts: dict[tuple[str, str], tuple[int, int]] = {}
     for request, left_out in fresh:
-        if request.stream.by_server or left_out:
-            kept = [e for index, e in enumerate(request.entries) if index not in left_out]
-        else:
-            kept = request.entries
-        groups: dict[tuple[str, str], list[Entry]] = {}
-        if request.stream.by_server:
-            for e in kept:
-                assert e.own is not None
-                groups.setdefault((e.own.tenant_id, e.own.service), []).append(e)
-        else:
-            groups[request.stream.tenant_id, request.service] = kept
-        for name, entries in groups.items():
+        for name, entries in by_service(request, left_out).items():
             stored, errors = counts.get(name, (0, 0))
             errors += sum(e.severity >= ERROR for e in entries)
             counts[name] = (stored + len(entries), errors)

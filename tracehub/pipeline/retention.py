@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.retention import Policy, bytes_of
-from tracehub.protocol.times import HOUR_MS, iso
+from tracehub.protocol.times import DAY_MS, HOUR_MS, iso
 
 BATCH_ROWS: Final = 5_000
 BATCH_BYTES: Final = 64 * 1024 * 1024  # of rows that are read to be archived
@@ -26,7 +26,6 @@ PAUSE_S: Final = 0.05
 LOCKED_PAUSE_S: Final = 1.0
 LOCKED_TRIES_MAX: Final = 20
 ARCHIVE_FAILURES_MAX: Final = 3
-DAY_MS: Final = 24 * HOUR_MS
 FIRST_ID: Final = bytes(16)
 LAST_ID: Final = b"\xff" * 16
 

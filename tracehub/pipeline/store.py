@@ -21,6 +21,7 @@ from tracehub.protocol.errors import BadData, LedgerDisagrees, Transient
 from tracehub.protocol.limits import PARTITIONS_PER_JOB_MAX
 from tracehub.protocol.messages import Entry, Mark, Outcome, Request, StreamKey, entry_id
 from tracehub.protocol.ranges import EMPTY, Ranges
+from tracehub.protocol.times import DAY_MS
 from tracehub.storage.ports import (
     Change,
     ClaimedId,
@@ -35,7 +36,6 @@ from tracehub.storage.ports import (
     numbers_by_stream,
 )
 
-DAY_MS = 24 * 3600 * 1000
 SMALL_ROWS_MAX = 128
 REPEATED = "repeated"  # another request with this Idempotency-Key is committed
 

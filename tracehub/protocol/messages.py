@@ -187,6 +187,20 @@ def place(entries: Sequence[Entry], first: int, tenant_id: str, service: str | N
             give(own, "service", service)
 
 
+def by_service(request: Request, left_out: set[int]) -> dict[tuple[str, str], list[Entry]]:
+    """The entries of a request by (tenant, service), without those at the places `left_out`."""
+    kept = request.entries
+    if left_out:
+        kept = [entry for index, entry in enumerate(kept) if index not in left_out]
+    if not request.stream.by_server:
+        return {(request.stream.tenant_id, request.service): kept}
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in kept:
+        assert entry.own is not None
+        groups.setdefault((entry.own.tenant_id, entry.own.service), []).append(entry)
+    return groups
+
+
 def id_of(request: Request, index: int) -> bytes:
     """The id of an entry: the client's, else the one that follows from its place."""
     own = request.entries[index].own

@@ -9,6 +9,7 @@ from functools import lru_cache
 import msgspec
 
 HOUR_MS = 3600 * 1000
+DAY_MS = 24 * HOUR_MS
 
 _UNIX = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tracehub.protocol.ack import StreamState
-from tracehub.protocol.messages import Entry, Job, Mark, Outcome, Receipt, Request, StreamKey
+from tracehub.protocol.messages import Entry, Job, Mark, Outcome, Receipt, Request, StreamKey, by_service
 from tracehub.protocol.ranges import EMPTY, Range, Ranges, union
 from tracehub.protocol.times import HOUR_MS
 
@@ -322,17 +322,7 @@ def counted(fresh: Iterable[tuple[Request, set[int]]]) -> dict[Hour, tuple[int, 
     """Entries and bytes by hour of what was stored: requests, and which places of each were left out."""
     counts: dict[Hour, tuple[int, int]] = {}
     for request, left_out in fresh:
-        kept = (
-            [e for i, e in enumerate(request.entries) if i not in left_out] if left_out else request.entries
-        )
-        if request.stream.by_server:
-            groups: dict[tuple[str, str], list[Entry]] = {}
-            for e in kept:
-                assert e.own is not None
-                groups.setdefault((e.own.tenant_id, e.own.service), []).append(e)
-        else:
-            groups = {(request.stream.tenant_id, request.service): kept} if kept else {}
-        for (tenant_id, service), entries in groups.items():
+        for (tenant_id, service), entries in by_service(request, left_out).items():
             # This runs once per row: the bytes are added up by the group, and shared out to its hours.
             size = sum([len(e.message) for e in entries]) + ROW_BYTES * len(entries)
             size += sum([len(e.attrs) for e in entries if e.attrs])

@@ -17,10 +17,9 @@ from tracehub.protocol.fields import read_json
 from tracehub.protocol.filters import NAME_CHARS_MAX, LogFilter, from_json, from_query
 from tracehub.protocol.grants import READ, Door
 from tracehub.protocol.severity import word_of
-from tracehub.protocol.times import iso
+from tracehub.protocol.times import DAY_MS, iso
 from tracehub.storage.postgres.counting import GROUPS, INTERVALS_MS, OTHER, Counted, level_counts
 
-DAY_MS = 24 * 3600 * 1000
 DOOR = Door("logs")
 FILTER_BYTES_MAX = 256 * 1024
 BUCKETS_MAX = 10_000

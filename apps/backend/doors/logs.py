@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from apps.backend.answers import answer, scoped, success
+from apps.backend.answers import answer, page_of, place_of, scoped, success, total_of
 from apps.backend.body import read_body, require_json
-from apps.backend.context import Context, context, mended, query_int, require
+from apps.backend.context import context, mended, query_int, require
 from apps.backend.doors import log_counts, stream
 from apps.backend.errors import JSON
 from apps.backend.writing import Written, read_once, write
@@ -21,22 +21,17 @@ from tracehub.protocol.fields import read_id, read_json
 from tracehub.protocol.filters import (
     LogFilter,
     Paging,
-    Position,
     from_json,
     from_query,
     read_cursor,
-    write_cursor,
 )  # fmt: skip
 from tracehub.protocol.grants import READ, WRITE, Caller, Door
 from tracehub.protocol.limits import TEXT_CHARS_MAX
 from tracehub.protocol.logentry import log_entry, stored_entry
 from tracehub.protocol.logservice import Given, read_batch, read_one
 from tracehub.protocol.messages import Entry, id_of
-from tracehub.protocol.times import unix_ms
-from tracehub.storage.postgres.counting import is_counted
 
 DOOR = Door("logs")
-FILTER_BYTES_MAX = 256 * 1024
 WRITE_BYTES_MAX = 10 * 1024 * 1024
 AROUND, AROUND_MAX = 15, 100
 TOGETHER_MAX = 10_000  # entries of a trace or request in one answer
@@ -96,7 +91,7 @@ async def query(request: Request) -> Response:
     """POST /logs/query, the filter as JSON."""
     caller = require(request, READ, door=DOOR)
     require_json(request)
-    body = await read_body(request, context(request).settings.body_timeout_s, FILTER_BYTES_MAX)
+    body = await read_body(request, context(request).settings.body_timeout_s, log_counts.FILTER_BYTES_MAX)
     return await _answered(request, caller, *from_json(read_json(body)))
 
 
@@ -110,7 +105,7 @@ async def around(request: Request) -> Response:
     search, row = context(request).search, await _asked_row(request)
     tenant_id = str(row["tenant_id"])
     lines = max(1, query_int(request, "lines", AROUND, AROUND_MAX))
-    here = _place(row)
+    here = place_of(row)
     same = LogFilter(exact=(("service", (row["service"],)),))
     before = await search.page(tenant_id, same, limit=lines, after=here)
     after = await search.page(tenant_id, same, limit=lines, after=here, ascending=True)
@@ -128,10 +123,6 @@ async def _asked_row(request: Request) -> dict[str, Any]:
     return row
 
 
-def _place(row: dict[str, Any]) -> Position:
-    return Position(unix_ms(row["ts"]), row["id"].bytes)
-
-
 async def _answered(request: Request, caller: Caller, wanted: LogFilter, paging: Paging) -> Response:
     ctx = context(request)
     wanted = scoped(wanted, caller)
@@ -147,9 +138,9 @@ async def _answered(request: Request, caller: Caller, wanted: LogFilter, paging:
             skip=skip,
         )  # fmt: skip
         total, estimated = (
-            await _total(ctx, caller.readable_tenant, wanted) if paging.count else (None, False)
+            await total_of(ctx, caller.readable_tenant, wanted) if paging.count else (None, False)
         )
-        shown, cursor = _page(rows, wanted, paging.page_size, ascending=paging.ascending)
+        shown, cursor = page_of(rows, wanted, paging.page_size, ascending=paging.ascending)
         found = {
             "entries": [stored_entry(row) for row in shown],
             "total_count": total,
@@ -161,22 +152,6 @@ async def _answered(request: Request, caller: Caller, wanted: LogFilter, paging:
         return found, {"estimated": True} if estimated else {}
 
     return await answer(request, caller, f"list {paging!r}", wanted, find)
-
-
-def _page(
-    rows: list[dict[str, Any]], wanted: LogFilter, size: int, *, ascending: bool
-) -> tuple[list[dict[str, Any]], str | None]:
-    """What is shown of rows of which one more was asked for, and where the next page begins."""
-    if len(rows) <= size:
-        return rows, None
-    return rows[:size], write_cursor(_place(rows[size - 1]), wanted, ascending=ascending)
-
-
-async def _total(ctx: Context, tenant_id: str | None, wanted: LogFilter) -> tuple[int, bool]:
-    if is_counted(wanted):
-        total = await ctx.counts.total(tenant_id, wanted)
-        return total, False
-    return await ctx.search.count(tenant_id, wanted)
 
 
 async def of_trace(request: Request) -> Response:
@@ -200,7 +175,7 @@ async def _together(request: Request, column: str, refusal: type[TraceHubError])
     rows = await ctx.search.page(
         caller.readable_tenant, wanted, limit=TOGETHER_MAX + 1, ascending=True, after=after
     )
-    shown, go_on = _page(rows, wanted, TOGETHER_MAX, ascending=True)
+    shown, go_on = page_of(rows, wanted, TOGETHER_MAX, ascending=True)
     meta = {"truncated": True, "next_cursor": go_on} if go_on else None
     return success([stored_entry(row) for row in shown], meta)
 

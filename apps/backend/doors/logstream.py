@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import Any, Final
 
@@ -13,10 +12,11 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from apps.backend.answers import scoped
+from apps.backend.answers import page_of, scoped, total_of
 from apps.backend.body import read_body
 from apps.backend.context import Context, context, mended, require
 from apps.backend.doors import logstream_socket
+from apps.backend.doors.observe import probe
 from apps.backend.errors import JSON, Dialect
 from apps.backend.writing import read_once, write
 from tracehub.protocol import logstream
@@ -31,13 +31,11 @@ from tracehub.protocol.errors import (
     WrongKind,
 )
 from tracehub.protocol.fields import read_id, read_json
-from tracehub.protocol.filters import LogFilter, Position, read_cursor, write_cursor
+from tracehub.protocol.filters import LogFilter, read_cursor
 from tracehub.protocol.grants import READ, WRITE, Caller, Door
 from tracehub.protocol.logentry import log_entry, stored_entry
 from tracehub.protocol.messages import Entry
-from tracehub.protocol.tenants import DEFAULT_TENANT
-from tracehub.protocol.times import iso, unix_ms
-from tracehub.storage.postgres.counting import is_counted
+from tracehub.protocol.times import iso
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 _TEXTS: Final = {
@@ -79,8 +77,7 @@ _SHARED: Final = (
 async def health(request: Request) -> Response:
     """GET /api/health."""
     ctx = context(request)
-    up = await asyncio.gather(ctx.ledger.epochs(DEFAULT_TENANT, ""), ctx.queue.ping(), return_exceptions=True)
-    is_well = not any(isinstance(result, BaseException) for result in up)
+    is_well = all((await probe(ctx)).values())
     told = {
         "status": "ok" if is_well else "degraded",
         "time": iso(ctx.clock()),
@@ -160,11 +157,8 @@ async def read_logs(request: Request) -> Response:
     after = read_cursor(paging.cursor, wanted, ascending=False) if paging.cursor else None
     skip = paging.offset if paging.cursor is None else 0
     rows = await ctx.search.page(caller.tenant_id, wanted, limit=paging.limit + 1, after=after, skip=skip)
-    if is_counted(wanted):
-        total = await ctx.counts.total(caller.tenant_id, wanted)
-    else:
-        total, _ = await ctx.search.count(caller.tenant_id, wanted)
-    shown = rows[: paging.limit]
+    total, _ = await total_of(ctx, caller.tenant_id, wanted)
+    shown, next_cursor = page_of(rows, wanted, paging.limit, ascending=False)
     answer: dict[str, Any] = {
         "total": total,
         "limit": paging.limit,
@@ -172,13 +166,8 @@ async def read_logs(request: Request) -> Response:
         "entries": [logstream.shown(stored_entry(row)) for row in shown],
     }
     if paging.cursor is not None:
-        has_more = len(rows) > len(shown)
-        answer["next_cursor"] = write_cursor(_place(shown[-1]), wanted, ascending=False) if has_more else None
+        answer["next_cursor"] = next_cursor
     return JSON(answer)
-
-
-def _place(row: dict[str, Any]) -> Position:
-    return Position(unix_ms(row["ts"]), row["id"].bytes)
 
 
 async def log_by_id(request: Request) -> Response:
@@ -188,7 +177,7 @@ async def log_by_id(request: Request) -> Response:
     row = None
     with contextlib.suppress(InvalidId):
         row = await ctx.search.entry(caller.tenant_id, read_id(name))
-    if row is None or (caller.app_key is not None and row["service"] != caller.app_key):
+    if row is None or not caller.may_touch(row["service"]):
         wanted = scoped(LogFilter(exact=(("trace_id", (name,)),)), caller)
         found = await ctx.search.page(caller.tenant_id, wanted, limit=1)
         if not found:

@@ -79,7 +79,7 @@ class _Session:
 
     async def _hand_on(self) -> None:
         while True:
-            await self._client.news.wait()
+            await self._client.backlog.news.wait()
             for frame in self._client.take():
                 await self._websocket.send_text(frame.decode())
 

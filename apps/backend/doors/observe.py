@@ -24,7 +24,7 @@ PROBE_S = 2.0
 
 async def health(request: Request) -> Response:
     """GET /health: 200 while both stores answer, else 503."""
-    up = await _probe(context(request))
+    up = await probe(context(request))
     well = all(up.values())
     words = {name: "up" if ok else "down" for name, ok in up.items()}
     body = {
@@ -38,7 +38,7 @@ async def health(request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     """GET /ready: stores answer and migrations are done."""
-    well = all((await _probe(context(request))).values())
+    well = all((await probe(context(request))).values())
     if well:
         return JSON({"success": True, "data": {"status": "ready"}})
     error = {"code": "not_ready", "message": "a store does not answer yet, or is not migrated"}
@@ -50,7 +50,9 @@ async def live(_: Request) -> Response:
     return JSON({"success": True, "data": {"status": "alive"}})
 
 
-async def _probe(ctx: Context) -> dict[str, bool]:
+async def probe(ctx: Context) -> dict[str, bool]:
+    """Which stores answer within PROBE_S."""
+
     async def answers(question: Any) -> bool:
         try:
             async with asyncio.timeout(PROBE_S):

@@ -60,8 +60,8 @@ async def _events(
         while not ctx.stopping() and ctx.access.stands(caller):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
-                    await follower.news.wait()
-            skipped, frames = follower.take()
+                    await follower.backlog.news.wait()
+            skipped, frames = follower.backlog.take()
             if skipped:
                 yield b'event: skipped\ndata: {"count":%d}\n\n' % skipped
             for frame in frames:

@@ -9,7 +9,6 @@ Guarantee: a follower that resumes at a position gets all that was committed aft
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +16,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
+from apps.backend.live.backlog import Backlog
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.filters import LogFilter, matches
 from tracehub.protocol.logentry import stored_entry
@@ -27,13 +27,9 @@ from tracehub.storage.redis.commits import Commits
 log = structlog.get_logger()
 
 FOLLOWERS_MAX: Final = 1_000
-FRAMES_MAX: Final = 1_000
-FRAME_BYTES_MAX: Final = 4 * 1024 * 1024
 KEPT_MS: Final = 10 * 60 * 1000
 KEPT_ENTRIES: Final = 100_000
-BEHIND_ENTRIES_MAX: Final = (
-    20_000  # a feed that is further behind than this leaves out what it cannot catch up with
-)
+BEHIND_ENTRIES_MAX: Final = 20_000  # a feed further behind leaves out what it cannot catch up with
 WAIT_MS: Final = 1_000
 PAUSE_S: Final = 0.5
 
@@ -53,27 +49,7 @@ class Follower:
     tenant_id: str | None
     wanted: LogFilter
     since: str
-    frames: deque[Frame] = field(default_factory=deque)
-    bytes: int = 0
-    skipped: int = 0
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def put(self, frame: Frame) -> None:
-        """One more; beyond the bounds the oldest go."""
-        self.frames.append(frame)
-        self.bytes += len(frame.data)
-        while len(self.frames) > FRAMES_MAX or (self.bytes > FRAME_BYTES_MAX and len(self.frames) > 1):
-            self.bytes -= len(self.frames.popleft().data)
-            self.skipped += 1
-        self.news.set()
-
-    def take(self) -> tuple[int, list[Frame]]:
-        """How many were left out before these, and these."""
-        skipped, frames = self.skipped, list(self.frames)
-        self.skipped, self.bytes = 0, 0
-        self.frames.clear()
-        self.news.clear()
-        return skipped, frames
+    backlog: Backlog[Frame] = field(default_factory=Backlog)
 
 
 class Feed:
@@ -157,13 +133,13 @@ class Feed:
                     passing = [i for i, shown in enumerate(entries) if matches(follower.wanted, shown)]
                     for i in passing:
                         # Whoever resumes within a commit gets all of it again.
-                        follower.put(Frame(name if i == passing[-1] else self._position, encoded[i]))
+                        frame = Frame(name if i == passing[-1] else self._position, encoded[i])
+                        follower.backlog.put(frame, len(frame.data))
 
     def _leave_out(self, committed: Committed) -> None:
         for follower in self._followers:
             if follower.tenant_id is None or follower.tenant_id in committed.tenants:
-                follower.skipped += committed.entries
-                follower.news.set()
+                follower.backlog.skip(committed.entries)
 
     async def _entries(self, committed: Committed, tenant_id: str) -> list[dict[str, Any]]:
         if tenant_id not in committed.tenants:

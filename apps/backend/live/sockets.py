@@ -7,13 +7,14 @@ served together. Each has a bounded queue: a slow one loses its oldest frames, i
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 import structlog
 
+from apps.backend.live.backlog import Backlog
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.filters import LogFilter, matches
 from tracehub.protocol.logstream import shown
@@ -24,8 +25,6 @@ from tracehub.storage.redis.presence import Presence
 log = structlog.get_logger()
 
 CLIENTS_MAX: Final = 1_000
-FRAMES_MAX: Final = 1_000
-FRAME_BYTES_MAX: Final = 4 * 1024 * 1024
 TOLD_S: Final = 1.0
 
 
@@ -35,34 +34,12 @@ class Client:
 
     tenant_id: str
     wanted: LogFilter
-    frames: deque[bytes] = field(default_factory=deque)
-    size: int = 0  # bytes
-    skipped: int = 0
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def put(self, frame: bytes) -> None:
-        """One more; beyond the bounds the oldest go."""
-        self.frames.append(frame)
-        self.size += len(frame)
-        while len(self.frames) > FRAMES_MAX or (self.size > FRAME_BYTES_MAX and len(self.frames) > 1):
-            self.size -= len(self.frames.popleft())
-            self.skipped += 1
-        self.news.set()
-
-    def skip(self, count: int) -> None:
-        """Entries that are not even offered."""
-        self.skipped += count
-        self.news.set()
+    backlog: Backlog[bytes] = field(default_factory=Backlog)
 
     def take(self) -> list[bytes]:
         """What waits, told what was left out first."""
-        frames = list(self.frames)
-        if self.skipped:
-            frames.insert(0, b'{"type":"skipped","data":{"count":%d}}' % self.skipped)
-        self.skipped, self.size = 0, 0
-        self.frames.clear()
-        self.news.clear()
-        return frames
+        skipped, frames = self.backlog.take()
+        return [b'{"type":"skipped","data":{"count":%d}}' % skipped, *frames] if skipped else frames
 
 
 class Sockets:
@@ -123,9 +100,9 @@ class Sockets:
                 frames.setdefault(entry["id"], _frame(entry))
             for client in clients:
                 for entry in passing:
-                    client.put(frames[entry["id"]])
+                    client.backlog.put(frames[entry["id"]], len(frames[entry["id"]]))
                 if left_out > 0:
-                    client.skip(left_out)
+                    client.backlog.skip(left_out)
 
     def _admitted(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """At most so many a second; the workers took a fair sample already."""

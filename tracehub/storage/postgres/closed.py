@@ -10,11 +10,12 @@ from typing import Final
 
 import asyncpg
 
+from tracehub.protocol.times import DAY_MS
 from tracehub.storage.postgres.failures import translated
 from tracehub.storage.postgres.partitions import bounds_of
 from tracehub.storage.postgres.queries import SQL
 
-CLOSED_AFTER_MS: Final = 24 * 3600 * 1000
+CLOSED_AFTER_MS: Final = DAY_MS
 INDEXES: Final = {
     "id": "(id)",
     "trace": "(trace_id) where trace_id is not null",

@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tracehub.protocol.filters import LogFilter
-from tracehub.protocol.times import HOUR_MS, moment_of, unix_ms
+from tracehub.protocol.times import DAY_MS, HOUR_MS, moment_of, unix_ms
 from tracehub.storage.postgres.queries import SQL
 from tracehub.storage.postgres.search import Conditions, Fetch, where_of
 
 GROUPS_MAX: Final = 100
 SERVICES_MAX: Final = 1_000
 OTHER: Final = "__other__"
-DAY_MS: Final = 24 * HOUR_MS
 INTERVALS_MS: Final = {"minute": 60_000, "hour": HOUR_MS, "day": DAY_MS}
 # What people may group by, and the column of logs; `severity` is answered as the word of its level.
 GROUPS: Final = {

@@ -13,10 +13,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 
-from tracehub.protocol.times import unix_ms
+from tracehub.protocol.times import DAY_MS, unix_ms
 from tracehub.storage.postgres.queries import SQL
 
-DAY_MS = 24 * 3600 * 1000
 AHEAD = 3
 _NAME = re.compile(r"^logs_(\d{4})_(\d{2})(?:_(\d{2}))?$")
 

@@ -568,11 +568,8 @@ select tenant_id, door, service, level, severity, message, ts, created_at, id, t
 from logs
 
 -- name: stretch
--- A tenant's rows of ranges of a stream, in their order.
-select tenant_id, door, service, level, severity, message, ts, created_at, id, trace_id, span_id, request_id, user_id,
-       category, batch_id, app_id, environment, release, host, source, user_agent, attrs
-from unnest($2::bigint[], $3::bigint[]) as n(first, last)
-join logs on stream_id = $1 and seq between n.first and n.last
+-- Behind select_logs: a tenant's rows of ranges of a stream, in their order.
+join unnest($2::bigint[], $3::bigint[]) as n(first, last) on stream_id = $1 and seq between n.first and n.last
 where tenant_id = $4::text::uuid order by seq
 
 -- name: count_logs

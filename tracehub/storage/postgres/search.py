@@ -97,7 +97,7 @@ class LogSearch:
     async def stretch(self, tenant_id: str, stream_id: int, ranges: Ranges) -> list[dict[str, Any]]:
         """A tenant's rows of these numbers of a stream, in their order."""
         bounds = [[first for first, _ in ranges], [last for _, last in ranges]]
-        return await self.fetch(SQL.stretch, [stream_id, *bounds, tenant_id])
+        return await self.fetch(f"{SQL.select_logs} {SQL.stretch}", [stream_id, *bounds, tenant_id])
 
     async def fetch(self, text: str, args: list[Any]) -> list[dict[str, Any]]:
         """Within QUERY_TIMEOUT_S, the wait for a connection included."""
