@@ -133,7 +133,9 @@ async def test_a_socket_sees_its_tenant_and_ends_with_its_key(closed: Deployment
             return seen[-1]["type"] == "log"
 
         await eventually(one, 10)
-        in_a = await admin.get("/api/logs", params={"app_key": app_key}, headers={"X-Tenant-ID": "logstream-a"})
+        in_a = await admin.get(
+            "/api/logs", params={"app_key": app_key}, headers={"X-Tenant-ID": "logstream-a"}
+        )
         assert [f["data"] for f in seen if f["type"] == "log"] == in_a.json()["entries"]
         await admin.request("DELETE", f"/api/v1/keys/{made['id']}", json={})
         async with asyncio.timeout(5):
