@@ -37,7 +37,9 @@ def sign_off(api: httpx.Client, service: str, missing: int) -> None:
         nonlocal left
         for row in api.get("/replay", params={"status": "pending", "limit": 1000}).json()["replays"]:
             if row["service"].startswith(service):
-                left -= int(api.post(f"/replay/{row['id']}/abandon", json={}).raise_for_status().json()["lost"])
+                left -= int(
+                    api.post(f"/replay/{row['id']}/abandon", json={}).raise_for_status().json()["lost"]
+                )
         return left == 0
 
     eventually_sync(signed, 20)
