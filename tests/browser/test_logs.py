@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 Look = Callable[..., Page]
 
@@ -33,6 +33,10 @@ def send(api: httpx.Client, service: str, entries: list[dict[str, Any]], first: 
 
 def unique(name: str) -> str:
     return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+def pressed(page: Page, level: str) -> Locator:
+    return page.get_by_role("group", name="Levels").get_by_role("button", name=level, exact=True)
 
 
 def test_rows_arrive_pause_and_go_on(look: Look) -> None:
@@ -63,9 +67,10 @@ def test_filters_live_in_the_address(look: Look, api: httpx.Client) -> None:
     page = look("/live-logs")
     expect(page.locator(".log-row").first).to_be_visible()
     page.get_by_label("Service").fill("auth")
-    page.get_by_label("Level").select_option(label="warn and up")
+    pressed(page, "warning").click()
+    pressed(page, "error").click()
     page.get_by_label("Text").fill("a")
-    expect(page).to_have_url(re.compile(r"service=auth.*severity=13.*text=a"))
+    expect(page).to_have_url(re.compile(r"service=auth.*level=warning%2Cerror.*text=a"))
     service = unique("deep")
     page.goto(page.url.split("?")[0] + f"?service={service}&severity=17&text=needle")
     expect(page.get_by_label("Text")).to_have_value("needle")
@@ -110,8 +115,8 @@ def test_row_opens_copies_and_is_followed(look: Look, api: httpx.Client) -> None
     expect(page.locator(".log-row")).to_have_count(2)
     detail.get_by_role("button", name="Follow this request").click()
     expect(page.locator(".log-row")).to_have_count(1)
-    page.get_by_role("button", name=re.compile("Stop following trace")).click()
-    page.get_by_role("button", name=re.compile("Stop following request")).click()
+    page.get_by_role("button", name="Without Trace ID trace-1").click()
+    page.get_by_role("button", name="Without Request ID req-1").click()
     expect(page.locator(".log-row")).to_have_count(3)
 
 
@@ -124,13 +129,13 @@ def test_history_finds_what_was_stored_before(look: Look, api: httpx.Client) -> 
     send(api, service, lines)
     page = look(f"/live-logs?service={service}&view=history")
     status = page.locator("[role=status]").first
-    expect(status).to_contain_text("200 found, older ones follow")
+    expect(status).to_contain_text("200 of 500 found, older ones follow")
     expect(page.locator(".log-row").first).to_contain_text("line 500")
     expect(page.locator(".log-row").first).to_contain_text("2024-03-05")
-    for found in ("400 found", "500 found, all there are"):
+    for found in ("400 of 500 found", "500 found, all there are"):
         page.locator(".log-list").evaluate("element => { element.scrollTop = element.scrollHeight }")
         expect(status).to_contain_text(found)
-    page.get_by_label("Level").select_option(label="error and up")
+    pressed(page, "error").click()
     expect(page.locator(".log-row")).to_have_count(1)
     send(api, service, [{"message": "after asking", "level": "error"}], first=501)
     page.get_by_role("button", name="Ask again").click()
@@ -138,6 +143,7 @@ def test_history_finds_what_was_stored_before(look: Look, api: httpx.Client) -> 
     page.locator(".log-row", has_text="line 300").click()
     page.get_by_role("button", name="Surrounding lines").click()
     expect(page.locator(".around [aria-current]")).to_contain_text("line 300")
+    page.get_by_label("Time", exact=True).select_option(label="Between …")
     page.get_by_label("to", exact=True).fill("2024-03-05T00:00:00")
     expect(page.get_by_text("Nothing that is stored is like this.")).to_be_visible()
 
@@ -215,7 +221,7 @@ def test_known_name_means_itself_and_part_of_one_all_that_have_it(look: Look, ap
     expect(page.locator(".log-row")).to_contain_text("short")
     page.get_by_label("Service").fill(stem[:-1])
     expect(page.locator(".log-row")).to_have_count(2)
-    page.get_by_label("Level").select_option(label="error and up")
+    pressed(page, "error").click()
     expect(page.get_by_text("Nothing that is stored is like this.")).to_be_visible()
 
 

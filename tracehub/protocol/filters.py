@@ -37,7 +37,7 @@ EXACT: Final = {
         name: name
         for name in (
             "trace_id", "span_id", "user_id", "request_id", "environment", "host", "source", "category",
-            "app_id", "door",
+            "app_id", "door", "batch_id",
         )
     },
 }  # fmt: skip

@@ -42,6 +42,7 @@ _PAGE = """<!doctype html>
 </form>
 <p>A key that may read: <code>tracehub keys create --name me --scope read</code></p></main>
 </html>"""
+_ENDED = "Session expired or key rejected."
 _STYLE = """body { font: 16px/1.5 system-ui, sans-serif; margin: 0; padding: 2rem; }
 main { margin: 12vh auto 0; max-width: 24rem; }
 label, input, button { display: block; font: inherit; box-sizing: border-box; width: 100%; }
@@ -57,7 +58,7 @@ async def form(request: Request) -> Response:
     onwards = _own_path(request.query_params.get("next", ""))
     if context(request).access.is_all_open:
         return RedirectResponse(onwards, 303)
-    return _page(onwards)
+    return _page(onwards, _ENDED if "ended" in request.query_params else "")
 
 
 async def style(_: Request) -> Response:

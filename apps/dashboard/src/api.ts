@@ -49,7 +49,7 @@ export async function ask<T>(path: string, body?: unknown, method = body === und
 
 /** The key of this page has ended, or there never was one: to the log-in, and back here. */
 export function logIn(): void {
-  window.location.assign(`/login?next=${encodeURIComponent(window.location.pathname + window.location.search)}`);
+  window.location.assign(`/login?ended=1&next=${encodeURIComponent(window.location.pathname + window.location.search)}`);
 }
 
 export interface Asked<T> {

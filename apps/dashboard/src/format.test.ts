@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { clock, count, duration, millis, percent, plural, range, rate } from "./format";
+import { clock, count, duration, millis, percent, plural, range, rate, ulid } from "./format";
 
 describe("numbers as people read them", () => {
   it.each([
@@ -24,6 +24,8 @@ describe("numbers as people read them", () => {
     [plural(1, "row"), "1 row"],
     [plural(2_000, "row"), "2,000 rows"],
     [range([7, 7]), "7"],
+    [ulid("01932c07-2a1b-7c3d-8e4f-0123456789ab"), "01JCP0EAGVFGYRWKR14D2PF2DB"],
+    [ulid("no-uuid"), "–"],
     [range([1, 2_000]), "1 – 2,000"],
     [clock("nonsense"), "–"],
   ])("%s", (shown, wanted) => expect(shown).toBe(wanted));

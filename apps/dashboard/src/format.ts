@@ -62,3 +62,15 @@ export function plural(n: number, one: string, many = `${one}s`): string {
 export function range([first, last]: [number, number]): string {
   return first === last ? count(first) : `${count(first)} – ${count(last)}`;
 }
+
+const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/** The same 128 bits as the UUID, in the letters of the logstream door; "–" where it is none. */
+export function ulid(uuid: string): string {
+  const digits = uuid.replaceAll("-", "");
+  if (!/^[0-9a-f]{32}$/i.test(digits)) return "–";
+  let bits = BigInt(`0x${digits}`);
+  let text = "";
+  for (let n = 0; n < 26; n += 1, bits >>= 5n) text = CROCKFORD[Number(bits & 31n)] + text;
+  return text;
+}

@@ -6,6 +6,7 @@
 import { io } from "socket.io-client";
 import { ask, logIn } from "./api";
 import { LogRing } from "./logring";
+import { Session } from "./session";
 import { store } from "./store";
 import type { Fault, LogEntry, Snapshot } from "./types";
 
@@ -15,6 +16,8 @@ const LOG_CHARS_MAX = 200_000_000;
 const EVENTS_MAX = 500;
 const TELL_MS = 200;
 const REFUSED_MS = 3_000;
+const CATCH_UP_MAX = 1_000; // the server's largest page
+const SEEN_MAX = 10_000; // so many of the newest rows are compared with it
 const SAME_MS = 2_000; // an event heard here and remembered there differ by their clocks
 const STALE_MS = 8_000; // snapshots come every two seconds
 const INSTANT = new Set(["flush_queue", "reset"]); // they end when they begin
@@ -58,6 +61,7 @@ export const events = store<readonly Happened[]>([]);
 export const faults = store<readonly Fault[]>([]);
 export const logs = new LogRing(LOGS_MAX, LOG_CHARS_MAX);
 export const logsVersion = store(0);
+export const session = new Session();
 export const paused = store<number | null>(null); // arrival number of the first entry that waits
 
 let telling = 0;
@@ -138,6 +142,15 @@ export function skippedSinceOpened(): number {
   return logs.skipped + Math.max(0, now - (skippedBefore ?? now));
 }
 
+/** Begins anew with what comes from now on. */
+export function clear(): void {
+  logs.clear();
+  session.clear();
+  skippedBefore = snapshot.get()?.live.skipped;
+  if (paused.get() !== null) paused.set(logs.total);
+  tellLogs();
+}
+
 let heardAt = 0;
 
 function taken(next: Snapshot): void {
@@ -160,6 +173,28 @@ function taken(next: Snapshot): void {
   });
 }
 
+function take(entry: LogEntry): void {
+  logs.push(entry);
+  session.push(entry);
+  tellLogs();
+}
+
+/** What was stored while the connection was away, as far as one page holds it; the rest counts as left out. */
+async function catchUp(): Promise<void> {
+  const last = logs.byNumber(logs.total - 1);
+  if (!last) return;
+  const query = new URLSearchParams({ start: last.timestamp, order: "asc", page_size: String(CATCH_UP_MAX) });
+  try {
+    const { data } = await ask<{ data: { entries: LogEntry[]; total_count: number | null } }>(`/api/v1/logs?${query}`);
+    const here = new Set<string>();
+    for (let number = logs.total - 1; number >= Math.max(logs.firstNumber, logs.total - SEEN_MAX); number -= 1) here.add(logs.byNumber(number)!.id);
+    for (const entry of data.entries) if (!here.has(entry.id)) take(entry);
+    logs.skipped += Math.max(0, (data.total_count ?? 0) - data.entries.length);
+  } catch {
+    // They are under History all the same.
+  }
+}
+
 export function connect(): void {
   const socket = io({ transports: ["websocket"], reconnectionDelay: 300, reconnectionDelayMax: 3_000 });
   const phase = (next: Connection["phase"]) => {
@@ -169,6 +204,7 @@ export function connect(): void {
     heardAt = Date.now();
     phase("live");
     void remember();
+    void catchUp();
   });
   // A backend that stands still keeps its connections.
   window.setInterval(() => {
@@ -185,10 +221,7 @@ export function connect(): void {
     else if (!socket.active) window.setTimeout(() => socket.connect(), REFUSED_MS); // refused for now
   });
   socket.on("metrics:snapshot", taken);
-  socket.on("log:new", (entry: LogEntry) => {
-    logs.push(entry);
-    tellLogs();
-  });
+  socket.on("log:new", take);
   socket.on("log:skipped", ({ count }: { count: number }) => {
     logs.skipped += count;
     tellLogs();

@@ -1,25 +1,25 @@
 /** Which entries of the ring match a filter, as arrival numbers; each entry is looked at once per filter. */
 
 import type { LogRing } from "./logring";
+import { LEVELS, type Question } from "./question";
 import type { LogEntry } from "./types";
 
-export interface Wanted {
-  service: string; // part of the name, any case; empty: all
-  exact?: boolean; // the whole name
-  severity: number; // at least; 0: all
-  text: string; // part of the message, any case
-  trace: string; // whole trace_id
-  request: string; // whole request_id
+export interface Wanted extends Pick<Question, "service" | "levels" | "text" | "exact"> {
+  whole?: boolean; // the service is named whole
 }
 
-export function matches(entry: LogEntry, wanted: Wanted): boolean {
+export function matches(entry: LogEntry, { service, whole, levels, text, exact }: Wanted): boolean {
   return (
-    (wanted.severity === 0 || entry.severity >= wanted.severity) &&
-    (wanted.service === "" || (wanted.exact ? entry.service_name === wanted.service : entry.service_name.toLowerCase().includes(wanted.service.toLowerCase()))) &&
-    (wanted.text === "" || entry.message.toLowerCase().includes(wanted.text.toLowerCase())) &&
-    (wanted.trace === "" || entry.trace_id === wanted.trace) &&
-    (wanted.request === "" || entry.request_id === wanted.request)
+    (levels.length === 0 || levels.includes(levelOf(entry.severity))) &&
+    (service === "" || (whole ? entry.service_name === service : entry.service_name.toLowerCase().includes(service.toLowerCase()))) &&
+    (text === "" || entry.message.toLowerCase().includes(text.toLowerCase())) &&
+    Object.entries(exact).every(([name, value]) => entry[name] === value)
   );
+}
+
+/** The name of a severity among LEVELS. */
+export function levelOf(severity: number): string {
+  return LEVELS.find(([, lowest, highest]) => severity >= lowest && severity <= highest)?.[0] ?? "info";
 }
 
 export class LogFilter {

@@ -3,7 +3,7 @@ import { LogFilter, matches, type Wanted } from "./logfilter";
 import { LogRing } from "./logring";
 import type { LogEntry } from "./types";
 
-const ALL: Wanted = { service: "", severity: 0, text: "", trace: "", request: "" };
+const ALL: Wanted = { service: "", levels: [], text: "", exact: {} };
 
 function entry(seq: number, more: Partial<LogEntry> = {}): LogEntry {
   return { id: String(seq), service_name: "shop", seq, level: "INFO", severity: 9, message: `message ${seq}`, timestamp: "", created_at: "", ...more };
@@ -27,19 +27,30 @@ describe("LogRing", () => {
   });
 });
 
+describe("a cleared LogRing", () => {
+  it("is empty, and its numbers go on", () => {
+    const ring = filled(5, 12);
+    ring.clear();
+    ring.push(entry(12));
+    expect([ring.length, ring.firstNumber, ring.byNumber(12)?.seq]).toEqual([1, 12, 12]);
+  });
+});
+
 describe("matches", () => {
   const one = entry(1, { service_name: "Checkout", severity: 17, message: "Card DECLINED", trace_id: "t1", request_id: "r1" });
   it.each<[Partial<Wanted>, boolean]>([
     [{}, true],
     [{ service: "check" }, true],
     [{ service: "shop" }, false],
-    [{ severity: 17 }, true],
-    [{ severity: 21 }, false],
+    [{ service: "check", whole: true }, false],
+    [{ levels: ["debug", "error"] }, true],
+    [{ levels: ["warning", "critical"] }, false],
     [{ text: "declined" }, true],
     [{ text: "accepted" }, false],
-    [{ trace: "t1" }, true],
-    [{ trace: "t" }, false],
-    [{ request: "r1", text: "card" }, true],
+    [{ exact: { trace_id: "t1" } }, true],
+    [{ exact: { trace_id: "t" } }, false],
+    [{ exact: { request_id: "r1", host: "web-1" }, text: "card" }, false],
+    [{ exact: { request_id: "r1" }, text: "card" }, true],
   ])("%j", (wanted, expected) => expect(matches(one, { ...ALL, ...wanted })).toBe(expected));
 });
 

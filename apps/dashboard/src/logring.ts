@@ -29,6 +29,12 @@ export class LogRing {
     while (this.chars > this.maxChars && this.length > 1) this.drop();
   }
 
+  /** Forgets all that is here; the numbers go on. */
+  clear(): void {
+    while (this.length > 0) this.drop();
+    this.skipped = 0;
+  }
+
   private drop(): void {
     const place = this.firstNumber % this.max;
     this.chars -= weight(this.entries[place]!);

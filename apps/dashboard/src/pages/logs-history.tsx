@@ -1,22 +1,32 @@
-/** What was stored, newest first, page by page from the server. */
+/** What was stored: how much over time, of what kind, and each entry, newest first. */
 
 import { useMemo, useRef, useState } from "react";
+import { useBars } from "../counts";
 import { count } from "../format";
-import { HISTORY_MAX, queryOf, SERVICES_MAX, useHistory } from "../history";
-import { snapshot } from "../live";
+import { HISTORY_MAX, useHistory } from "../history";
+import { logs, logsVersion, snapshot } from "../live";
+import { LogFilter } from "../logfilter";
+import { Facets } from "../parts/facets";
+import { Histogram } from "../parts/histogram";
+import { Known } from "../parts/known";
 import { LogList } from "../parts/loglist";
 import { Empty, Loading } from "../parts/states";
+import { BETWEEN, type Filter, filterOf, localTime, queryOf, SERVICES_MAX } from "../question";
 import { useStore } from "../store";
 import type { Props } from "./logs-parts";
 
 const NEAR_PX = 600; // so near to the end the next page is fetched
 
-export function History({ question, put, view, filters }: Props) {
+export function History(props: Props) {
+  const { question, view, filters } = props;
   const known = useStore(snapshot) !== null;
   const [fresh, setFresh] = useState(0);
-  // The names are those of the moment of asking: a service that is new must not throw away what was found.
-  const query = useMemo(() => queryOf(question, (snapshot.get()?.services ?? []).map((s) => s.service)), [question, known, fresh]);
-  if (query === null || (question.service && !known))
+  // The names and the time are those of the moment of asking: what was found must not move by itself.
+  const asked = useMemo(() => {
+    const now = Date.now();
+    return { now, filter: filterOf(question, (snapshot.get()?.services ?? []).map((s) => s.service), now) };
+  }, [question, known, fresh]);
+  if (asked.filter === null || (question.service && !known))
     return (
       <>
         <div className="head">
@@ -24,7 +34,7 @@ export function History({ question, put, view, filters }: Props) {
           {view}
         </div>
         {filters}
-        {query === null ? (
+        {asked.filter === null ? (
           <Empty>
             <p>More than {SERVICES_MAX} services have “{question.service}” in their name: name one more exactly.</p>
           </Empty>
@@ -33,29 +43,32 @@ export function History({ question, put, view, filters }: Props) {
         )}
       </>
     );
-  return <Found key={fresh} query={query} put={put} view={view} filters={filters} again={() => setFresh(fresh + 1)} />;
+  return <Found key={fresh} {...props} filter={asked.filter} now={asked.now} again={() => setFresh(fresh + 1)} />;
 }
 
-function Found({ query, put, view, filters, again }: Omit<Props, "question"> & { query: string; again: () => void }) {
-  const { entries, done, full, loading, error, more } = useHistory(query);
+function Found({ question, put, view, filters, filter, now, again }: Props & { filter: Filter; now: number; again: () => void }) {
+  const { entries, total, estimated, known, done, full, loading, error, more } = useHistory(queryOf(filter).toString());
+  const bars = useBars(filter, now);
   const [open, setOpen] = useState<string | null>(null);
   const place = useRef<HTMLDivElement>(null);
   const scrolled = (element: HTMLDivElement) => {
     if (!error && element.scrollHeight - element.scrollTop - element.clientHeight < NEAR_PX) more();
   };
+  const zoom = (from: number, to: number) => put({ from: localTime(from), to: localTime(to), last: BETWEEN });
   return (
     <>
       <div className="head">
         <h1>Logs</h1>
         {view}
-        <button type="button" onClick={again}>
-          Ask again
-        </button>
+        <Again question={question} again={again} />
         <span className="soft small" role="status">
-          {count(entries.length)} found{error ? "" : done ? ", all there are" : full ? `; no more than ${count(HISTORY_MAX)} are kept here: ask for a shorter time` : ", older ones follow as you scroll"}
+          {count(entries.length)}
+          {!done && total !== null && ` of ${estimated ? "about " : ""}${count(total)}`} found{error ? "" : done ? ", all there are" : full ? `; no more than ${count(HISTORY_MAX)} are kept here: ask for a shorter time` : ", older ones follow as you scroll"}
         </span>
+        <Known known={known} />
       </div>
       {filters}
+      <Histogram counted={bars} zoom={zoom} />
       {error && (
         <div className="empty" role="alert">
           <span className="signal bad">{error.message}</span>
@@ -64,24 +77,40 @@ function Found({ query, put, view, filters, again }: Omit<Props, "question"> & {
           </button>
         </div>
       )}
-      {entries.length > 0 && (
-        <LogList
-          place={place}
-          rows={{ count: entries.length, keyAt: (index) => entries[index]!.id, entryAt: (index) => entries[index] }}
-          open={open}
-          openAt={open === null ? -1 : entries.findIndex((entry) => entry.id === open)}
-          setOpen={setOpen}
-          put={put}
-          dated
-          label="Stored log entries, the newest first"
-          onScroll={scrolled}
-        />
-      )}
-      {entries.length === 0 && !error && (loading || !done ? <Loading what="what was stored" /> : (
-        <Empty>
-          <p>Nothing that is stored is like this.</p>
-        </Empty>
-      ))}
+      <div className="found">
+        <Facets filter={filter} now={now} question={question} put={put} />
+        {entries.length > 0 && (
+          <LogList
+            place={place}
+            rows={{ count: entries.length, keyAt: (index) => entries[index]!.id, entryAt: (index) => entries[index] }}
+            open={open}
+            openAt={open === null ? -1 : entries.findIndex((entry) => entry.id === open)}
+            setOpen={setOpen}
+            put={put}
+            dated
+            label="Stored log entries, the newest first"
+            onScroll={scrolled}
+          />
+        )}
+        {entries.length === 0 && !error && (loading || !done ? <Loading what="what was stored" /> : (
+          <Empty>
+            <p>Nothing that is stored is like this.</p>
+          </Empty>
+        ))}
+      </div>
     </>
+  );
+}
+
+/** Asks again, and says how many came since that would be found. */
+function Again({ question, again }: { question: Props["question"]; again: () => void }) {
+  useStore(logsVersion);
+  const since = useRef(logs.total);
+  const kept = useRef(new LogFilter(logs));
+  const fresh = question.to ? 0 : kept.current.matching(question, logs.total).filter((number) => number >= since.current).length;
+  return (
+    <button type="button" className={fresh > 0 ? "main" : ""} onClick={again}>
+      Ask again{fresh > 0 && ` (${count(fresh)} new)`}
+    </button>
   );
 }

@@ -1,9 +1,12 @@
 /** Every entry as it is committed, newest last. */
 
 import { useMemo, useRef, useState } from "react";
-import { count } from "../format";
-import { logs, logsVersion, paused, skippedSinceOpened, snapshot } from "../live";
+import { count, plural } from "../format";
+import { useKeys } from "../keys";
+import { clear, logs, logsVersion, paused, skippedSinceOpened, snapshot } from "../live";
 import { LogFilter } from "../logfilter";
+import { Connect } from "../parts/connect";
+import { LiveStatistics } from "../parts/livestats";
 import { type List, LogList } from "../parts/loglist";
 import { ROW } from "../parts/logrow";
 import { Empty } from "../parts/states";
@@ -18,18 +21,21 @@ export function Live({ question, put, view, filters }: Props) {
   const kept = useRef(new LogFilter(logs));
   const until = pausedAt ?? logs.total;
   // The filter remembers what it has looked at, so a tick costs only what is new.
-  const exact = (useStore(snapshot)?.services ?? []).some((s) => s.service === question.service);
-  const shown = useMemo(() => kept.current.matching({ ...question, exact }, until), [question, exact, until, version]);
+  const now = useStore(snapshot);
+  const whole = (now?.services ?? []).some((s) => s.service === question.service);
+  const shown = useMemo(() => kept.current.matching({ ...question, whole }, until), [question, whole, until, version]);
   const waiting = pausedAt === null ? 0 : logs.total - pausedAt;
   const place = useRef<HTMLDivElement>(null);
   const stuck = useRef(true); // to the newest
   const lastTop = useRef(0);
   const lastShown = useRef<number[]>([]);
+  const looking = useRef(false); // the mouse is over the list: what somebody reads does not move away
+  const [side, setSide] = useState<"" | "statistics" | "connect">("");
   const live = pausedAt === null;
   const drawn = (list: List) => {
     if (lastShown.current === shown) return;
     lastShown.current = shown;
-    if (live && stuck.current && shown.length > 0) list.scrollToIndex(shown.length - 1, { align: "end" });
+    if (live && stuck.current && !looking.current && open === null && shown.length > 0) list.scrollToIndex(shown.length - 1, { align: "end" });
   };
   const scrolled = (element: HTMLDivElement) => {
     const atEnd = element.scrollHeight - element.scrollTop - element.clientHeight < 2 * ROW;
@@ -43,20 +49,37 @@ export function Live({ question, put, view, filters }: Props) {
     stuck.current = true;
     setPausedAt(null);
   };
+  const turn = () => (live ? setPausedAt(logs.total) : resume());
+  const toggle = (which: typeof side) => setSide(side === which ? "" : which);
+  useKeys({ " ": turn });
   return (
     <>
       <div className="head">
         <h1>Live logs</h1>
         {view}
-        <button type="button" className={live ? "" : "main"} onClick={live ? () => setPausedAt(logs.total) : resume}>
+        <button type="button" className={live ? "" : "main"} onClick={turn}>
           {live ? "Pause" : `Resume (${count(waiting)} wait)`}
         </button>
         <span className="soft small" role="status">
           {count(shown.length)} of {count(Math.max(0, until - logs.firstNumber))} shown
         </span>
         <Sampled />
+        <div className="rest">
+          {now && <span className="soft small">{plural(now.live.clients, "connection")}</span>}
+          <button type="button" onClick={clear}>
+            Clear
+          </button>
+          <button type="button" aria-expanded={side === "statistics"} onClick={() => toggle("statistics")}>
+            Statistics
+          </button>
+          <button type="button" aria-expanded={side === "connect"} onClick={() => toggle("connect")}>
+            Connect
+          </button>
+        </div>
       </div>
       {filters}
+      {side === "statistics" && <LiveStatistics />}
+      {side === "connect" && <Connect />}
       {shown.length === 0 ? (
         <Empty>
           <p>
@@ -77,6 +100,7 @@ export function Live({ question, put, view, filters }: Props) {
           put={put}
           label="Log entries, the newest last"
           onScroll={scrolled}
+          onHover={(over) => (looking.current = over)}
           drawn={drawn}
         >
           {!live && (

@@ -1,7 +1,7 @@
 /** What both views of the logs page, live and history, are given by it. */
 
 import type { ReactNode } from "react";
-import type { Question } from "../history";
+import type { Question } from "../question";
 import type { Put } from "../parts/logrow";
 
 export interface Props {

@@ -2,6 +2,7 @@
 
 import { useVirtualizer, type Virtualizer } from "@tanstack/react-virtual";
 import { type ReactNode, type RefObject, useEffect } from "react";
+import { useKeys } from "../keys";
 import type { LogEntry } from "../types";
 import { DETAIL, LogDetail, LogRow, type Put, ROW } from "./logrow";
 
@@ -23,11 +24,12 @@ interface Props<Key extends string | number> {
   label: string;
   dated?: boolean; // rows of other days are expected: leave room for the day
   onScroll: (element: HTMLDivElement) => void;
+  onHover?: (over: boolean) => void;
   drawn?: (list: List) => void;
   children?: ReactNode;
 }
 
-export function LogList<Key extends string | number>({ place, rows, openAt, open, setOpen, put, label, dated = false, onScroll, drawn, children }: Props<Key>) {
+export function LogList<Key extends string | number>({ place, rows, openAt, open, setOpen, put, label, dated = false, onScroll, onHover, drawn, children }: Props<Key>) {
   const list = useVirtualizer({
     count: rows.count,
     getScrollElement: () => place.current,
@@ -35,10 +37,11 @@ export function LogList<Key extends string | number>({ place, rows, openAt, open
     overscan: 12,
     getItemKey: rows.keyAt,
   });
+  useKeys({ Escape: () => setOpen(null) });
   useEffect(() => list.measure(), [openAt, list]);
   useEffect(() => drawn?.(list));
   return (
-    <div className="list-frame">
+    <div className="list-frame" onMouseEnter={() => onHover?.(true)} onMouseLeave={() => onHover?.(false)}>
       <div ref={place} className={dated ? "log-list dated" : "log-list"} onScroll={(event) => onScroll(event.currentTarget)} tabIndex={0} role="group" aria-label={label}>
         <div style={{ height: list.getTotalSize(), position: "relative" }}>
           {list.getVirtualItems().map((item) => {

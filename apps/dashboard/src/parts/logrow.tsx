@@ -1,7 +1,7 @@
 /** One log entry: its line, and everything that is known of it. Text is only ever text. */
 
 import { memo, useState } from "react";
-import { when } from "../format";
+import { ulid, when } from "../format";
 import type { LogEntry } from "../types";
 import { JsonTree } from "./json";
 import { Surrounding } from "./surrounding";
@@ -70,6 +70,11 @@ export function LogDetail({ entry, put }: { entry: LogEntry; put: Put }) {
             Follow this request
           </button>
         )}
+        {typeof entry.batch_id === "string" && (
+          <button type="button" onClick={() => put({ batch_id: entry.batch_id as string })}>
+            View all in batch
+          </button>
+        )}
         <span role="status" className="soft small">
           {copied}
         </span>
@@ -82,6 +87,7 @@ export function LogDetail({ entry, put }: { entry: LogEntry; put: Put }) {
             {Object.entries(fields).map(([name, value]) => (
               <Field key={name} name={name} value={value} />
             ))}
+            <Field name="id as ULID" value={ulid(entry.id)} />
           </dl>
           {metadata !== undefined && <JsonTree name="attrs" value={metadata} open />}
         </>
