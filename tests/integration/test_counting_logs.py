@@ -164,6 +164,35 @@ async def test_past_the_largest_groups_there_is_another(client: httpx.AsyncClien
     assert all(by_group[f"host-{n}"] == 2 for n in range(40))
 
 
+@pytest.mark.parametrize("interval", ["hour", "day"])
+async def test_past_the_largest_services_there_is_another(client: httpx.AsyncClient, interval: str) -> None:
+    headers = {"x-tenant-id": f"many-{uuid.uuid4().hex[:8]}"}
+    entries = [
+        {"service_name": f"s-{n:03}", "message": "x", "level": "error" if hour else "info",
+         "timestamp": f"2024-03-05T0{hour}:10:00Z"}
+        for n in range(150)
+        for hour in (1, 2)
+        for _ in range(1 + (n < 40))
+    ]  # fmt: skip
+    await client.post("/api/v1/logs/batch", json={"entries": entries}, headers=headers)
+    answer = await client.post(
+        "/api/v1/logs/aggregate",
+        params={"interval": interval},
+        json={"group_by": "service_name"},
+        headers=headers,
+    )
+    rows = answer.json()["data"]
+    buckets = {row["bucket"] for row in rows}
+    assert len(buckets) == (2 if interval == "hour" else 1)
+    for bucket in buckets:
+        by_group = {row["group"]: row["count"] for row in rows if row["bucket"] == bucket}
+        times = 2 // len(buckets)
+        assert len(by_group) == 101
+        assert by_group["__other__"] == 50 * times
+        assert all(by_group[f"s-{n:03}"] == 2 * times for n in range(40))
+    assert sum(row["count"] for row in rows) == len(entries)
+
+
 @pytest.mark.parametrize(
     ("interval", "document", "field"),
     [
@@ -201,7 +230,7 @@ async def test_storage(client: httpx.AsyncClient, server: Deployment) -> None:
     try:
 
         async def agrees() -> bool:
-            rows = await connection.fetchval("select count(*) from logs")
+            rows = await connection.fetchval(MINE)
             share = (await client.get("/api/v1/logs/storage")).json()["data"]
             assert share["row_count"] == rows
             assert 0 < share["size_bytes"] <= await connection.fetchval(SIZE)
@@ -213,6 +242,7 @@ async def test_storage(client: httpx.AsyncClient, server: Deployment) -> None:
         await connection.close()
 
 
+MINE = f"select count(*) from logs where tenant_id = '{uuid.UUID(int=0)}'"
 SIZE = "select sum(pg_total_relation_size(inhrelid)) from pg_inherits where inhparent = 'logs'::regclass"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -69,7 +70,8 @@ async def aggregate(request: Request) -> Response:
     async def count() -> tuple[list[dict[str, Any]], dict[str, Any]]:
         counted = await ctx.counts.by_time(caller.readable_tenant, wanted, interval, group)
         _refuse_many(len({c.bucket_ms for c in counted}))  # of an open range, those that are not empty
-        return _buckets(counted, group), {"interval": interval}
+        # A large answer must not keep acknowledgements waiting.
+        return await asyncio.to_thread(_buckets, counted, group), {"interval": interval}
 
     return await answer(request, caller, f"aggregate {interval} {group!r}", wanted, count)
 

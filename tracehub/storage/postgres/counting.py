@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from tracehub.protocol.errors import InvalidField
 from tracehub.protocol.filters import LogFilter
 from tracehub.protocol.times import DAY_MS, HOUR_MS, moment_of, unix_ms
 from tracehub.storage.postgres.queries import SQL
@@ -17,6 +18,7 @@ from tracehub.storage.postgres.search import Conditions, Fetch, where_of
 
 GROUPS_MAX: Final = 100
 SERVICES_MAX: Final = 1_000
+COUNTS_MAX: Final = 250_000  # of one answer: what is added up here keeps others waiting
 OTHER: Final = "__other__"
 INTERVALS_MS: Final = {"minute": 60_000, "hour": HOUR_MS, "day": DAY_MS}
 # What people may group by, and the column of logs; `severity` is answered as the word of its level.
@@ -31,8 +33,7 @@ GROUPS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(NamedTuple):
     """A bucket (Unix ms) and a group: severity to entries."""
 
     bucket_ms: int
@@ -57,23 +58,66 @@ class LogCounts:
     async def by_time(
         self, tenant_id: str | None, wanted: LogFilter, interval: str, group: str | None = None
     ) -> list[Counted]:
-        """Ascending; `group` is a column of logs, or "metadata.<key>"."""
-        if interval != "minute" and group in (None, "service", "severity") and is_counted(wanted):
-            text, args = _counted_source(tenant_id, wanted, by_day=interval == "day")
-        else:
-            text, args = _raw_source(tenant_id, wanted, interval, group)
-        bucket = f"date_trunc('{interval}', moment, 'UTC')"
+        """Ascending; `group` is a column of logs, or "metadata.<key>". Raises InvalidField: too much."""
+        if interval != "minute" and is_counted(wanted):
+            if group in {None, "severity"}:
+                return await self._by_severity(tenant_id, wanted, interval, apart=group is not None)
+            if group == "service":
+                return await self._services_by_time(tenant_id, wanted, interval)
+        text, args = _raw_source(tenant_id, wanted, interval, group)
         column = {None: "null::text", "severity": "severity::text"}.get(group, "grp")
-        query = SQL.aggregate_counts.format(source=text, bucket=bucket, group=column, groups=GROUPS_MAX)
+        query = SQL.aggregate_counts.format(
+            source=text, bucket="moment", group=column, groups=GROUPS_MAX, most=COUNTS_MAX + 1
+        )
         rows = await self._fetch(query, args)
+        _refuse_many(len(rows))
         counted = []
         for row in rows:
-            severities: dict[int, int] = {}
-            for severity, entries in zip(row["severities"], row["entries"], strict=True):
-                severities[severity] = severities.get(severity, 0) + entries
-            counted.append(Counted(unix_ms(row["bucket"]), OTHER if row["other"] else row["grp"], severities))
-        counted.sort(key=lambda c: (c.bucket_ms, c.group == OTHER, c.group or ""))
-        return counted
+            name = OTHER if row["other"] else row["grp"]
+            counted.append(Counted(unix_ms(row["bucket"]), name, _summed(row["severities"], row["entries"])))
+        return _in_order(counted)
+
+    async def _by_severity(
+        self, tenant_id: str | None, wanted: LogFilter, interval: str, *, apart: bool
+    ) -> list[Counted]:
+        """From the counts; `apart`: each severity is a group."""
+        text, args = _counted_source(tenant_id, wanted, by_day=interval == "day")
+        rows = await self._fetch(SQL.counts_over_time.format(source=text, bucket=_bucket(interval)), args)
+        found: dict[tuple[int, str | None], dict[int, int]] = {}
+        for row in rows:
+            severity = row["severity"]
+            place = (unix_ms(row["bucket"]), str(severity) if apart else None)
+            found.setdefault(place, {})[severity] = row["entries"]
+        return _in_order([Counted(moment, name, levels) for (moment, name), levels in found.items()])
+
+    async def _services_by_time(
+        self, tenant_id: str | None, wanted: LogFilter, interval: str
+    ) -> list[Counted]:
+        """From the counts, which are few enough by the day to say at once which services are the largest."""
+        text, args = _counted_source(tenant_id, wanted)
+        query = SQL.largest_groups.format(source=text, groups=GROUPS_MAX + 1)
+        names = [row["grp"] for row in await self._fetch(query, args)]
+        text, args = _counted_source(tenant_id, wanted, by_day=interval == "day")
+        if len(names) > GROUPS_MAX:
+            text = SQL.rest_as_one.format(source=text, names=f"${len(args) + 1}")
+            args = [*args, names[:GROUPS_MAX]]
+        query = SQL.counts_over_time_by_group.format(
+            source=text, bucket=_bucket(interval), most=COUNTS_MAX + 1
+        )
+        rows = await self._fetch(query, args)
+        _refuse_many(sum(len(row["entries"]) for row in rows))
+        counted = []
+        for row in sorted(rows, key=lambda row: row["bucket"]):
+            by_name: dict[str | None, dict[int, int]] = {}
+            for name, severity, entries in zip(row["names"], row["severities"], row["entries"], strict=True):
+                levels = by_name.setdefault(name, {})
+                levels[severity] = levels.get(severity, 0) + entries
+            moment = unix_ms(row["bucket"])
+            rest = by_name.pop(None, {})
+            for name in sorted(filter(None, by_name)):
+                counted.append(Counted(moment, name, by_name[name]))
+            counted.append(Counted(moment, OTHER, rest))
+        return _there(counted)
 
     async def by_service(
         self, tenant_id: str | None, wanted: LogFilter
@@ -106,6 +150,39 @@ class LogCounts:
         """By bytes of what is counted; retention goes by the same."""
         row = (await self._fetch(SQL.storage_share, [tenant_id]))[0]
         return Storage(int(row["bytes"]), int(row["entries"]))
+
+
+def _refuse_many(counts: int) -> None:
+    if counts > COUNTS_MAX:
+        raise InvalidField(
+            f"the answer would be made of more than {COUNTS_MAX} counts: ask for less, or for a longer interval",
+            field="interval",
+        )
+
+
+def _bucket(interval: str) -> str:
+    """Where a count belongs; those that a shorter interval would tell apart are not by the day yet."""
+    return "date_trunc('day', moment, 'UTC')" if interval == "day" else "moment"
+
+
+def _summed(severities: list[int], entries: list[int]) -> dict[int, int]:
+    sums: dict[int, int] = {}
+    for severity, many in zip(severities, entries, strict=True):
+        sums[severity] = sums.get(severity, 0) + many
+    return sums
+
+
+def _there(counted: list[Counted]) -> list[Counted]:
+    """Without what is gone: changes that are not folded yet may take away all that was counted."""
+    for c in counted:
+        if min(c.severities.values(), default=0) <= 0:
+            for severity in [severity for severity, entries in c.severities.items() if entries <= 0]:
+                del c.severities[severity]
+    return [c for c in counted if c.severities]
+
+
+def _in_order(counted: list[Counted]) -> list[Counted]:
+    return sorted(counted, key=lambda c: (c.bucket_ms, c.group == OTHER, c.group or ""))
 
 
 def is_counted(wanted: LogFilter) -> bool:

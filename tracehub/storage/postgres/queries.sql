@@ -655,7 +655,27 @@ largest as (select coalesce(grp, '') as name, grp is null as is_null from counte
 select bucket, l.name is null as other, case when l.name is not null then c.grp end as grp,
        array_agg(severity) as severities, array_agg(entries) as entries
 from counted c left join largest l on (l.name, l.is_null) = (coalesce(c.grp, ''), c.grp is null)
-group by 1, 2, 3
+group by 1, 2, 3 limit {most}
+
+-- name: counts_over_time
+-- By bucket and severity.
+select {bucket} as bucket, severity, sum(entries)::bigint as entries from ({source}) as s
+group by 1, 2 having sum(entries) > 0
+
+-- name: counts_over_time_by_group
+-- A row for each bucket: groups, severities and entries beside each other, to be added up. One row for each group would
+-- be half a million for a month of hours.
+select {bucket} as bucket, array_agg(grp) as names, array_agg(severity) as severities, array_agg(entries) as entries
+from (select * from ({source}) as s limit {most}) as s group by 1
+
+-- name: largest_groups
+-- The names with the most entries.
+select grp from ({source}) as s group by 1 order by sum(entries) desc, grp limit {groups}
+
+-- name: rest_as_one
+-- Counts in which all groups but those named are one, without a name.
+select moment, severity, case when grp = any({names}::text[]) then grp end as grp, sum(entries)::bigint as entries
+from ({source}) as s group by 1, 2, 3
 
 -- name: count_by_service
 -- By service and severity.
