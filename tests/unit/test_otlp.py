@@ -21,7 +21,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from tests.making import NOW_MS
-from tracehub.protocol import otlp
+from tracehub.protocol import otlp, otlp_protobuf
 from tracehub.protocol.drafts import DRAFTS_BYTES_MAX, DRAFTS_MAX, Drafts
 from tracehub.protocol.errors import InvalidJSON, TooLarge
 from tracehub.protocol.limits import MESSAGE_BYTES_MAX
@@ -312,6 +312,15 @@ def test_sixty_four_levels_are_read(lists: bool) -> None:
     assert [found.rejected, len(found.entries)] == [0, 2]
     assert attrs(found.entries[0]) == {"a": nested(64, lists=lists)}
     assert otlp.read_json(json_nested(64, lists=lists), NOW_MS).entries[0].attrs == found.entries[0].attrs
+
+
+def test_what_must_be_read_slowly_may_not_be_large() -> None:
+    value = deep_value(200, lists=False)
+    large = record("x" * otlp_protobuf.ODD_BYTES_MAX)
+    body = deep_request(value) + field(1, field(2, field(2, large.SerializeToString())))
+    with pytest.raises(TooLarge):
+        otlp.read_protobuf(body, NOW_MS)
+    assert otlp.read_protobuf(deep_request(value), NOW_MS).rejected == 1
 
 
 def json_nested(depth: int, *, lists: bool = False) -> bytes:

@@ -15,7 +15,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
 
-from tracehub.protocol.errors import InvalidJSON
+from tracehub.protocol.errors import InvalidJSON, TooLarge
 from tracehub.protocol.otlp_values import (
     Record,
     Resource,
@@ -30,6 +30,7 @@ from tracehub.protocol.otlp_values import (
 )
 from tracehub.protocol.protobuf import classes
 
+ODD_BYTES_MAX: Final = 4 * 1024 * 1024  # read value by value, a megabyte takes most of a second
 _ENVELOPE: Final = classes(
     "tracehub.otlp",
     {
@@ -54,11 +55,13 @@ _ENVELOPE: Final = classes(
 
 
 def resources(body: bytes) -> list[Resource]:
-    """Raises InvalidJSON."""
+    """Raises InvalidJSON, or TooLarge for what the official classes refuse."""
     try:
         return [_plain_resource(logs) for logs in ExportLogsServiceRequest.FromString(body).resource_logs]
     except DecodeError:
         pass
+    if len(body) > ODD_BYTES_MAX:
+        raise TooLarge("a request with odd or deeply nested values may have at most 4 MiB")
     try:
         return [_odd_resource(logs) for logs in _ENVELOPE.FromString(body).resource_logs]
     except DecodeError:
