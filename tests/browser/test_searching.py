@@ -12,6 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.test_pages import findings
 from tests.e2e.stack import Stack
 from tests.eventually import eventually_sync
 
@@ -158,6 +159,16 @@ def test_answer_says_whether_it_is_complete(look: Look, api: httpx.Client) -> No
     page.goto(page.url.split("/services")[0] + f"/live-logs?view=history&service={service}")
     expect(page.locator(".head")).to_contain_text("complete: nothing is missing in it")
     expect(page.locator(".log-row")).to_have_count(4)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_search_is_accessible_with_all_of_it_open(look: Look, written: str, scheme: str) -> None:
+    page = look(f"/live-logs?view=history&service={written}&level=info,notice,error&last=30d", scheme=scheme)
+    page.locator(".log-row").first.click()
+    page.get_by_role("complementary", name="Facets").get_by_text("Host", exact=True).click()
+    page.get_by_text("More filters").click()
+    expect(page.get_by_label("Batch ID")).to_be_visible()
+    assert findings(page) == []
 
 
 def test_new_ones_are_announced_where_one_searches(look: Look, api: httpx.Client, written: str) -> None:

@@ -2,14 +2,14 @@
 
 export const SERVICES_MAX = 50; // the server takes so many values of one field
 
-/** The six levels that people choose among: name, lowest and highest severity, the server's word, its class of colour. */
+/** The six levels that people choose among: name, lowest and highest severity, the server's word. */
 export const LEVELS = [
-  ["debug", 1, 8, "debug", "info"],
-  ["info", 9, 9, "informational", "info"],
-  ["notice", 10, 12, "notice", "info"],
-  ["warning", 13, 16, "warn", "warn"],
-  ["error", 17, 20, "error", "error"],
-  ["critical", 21, 24, "fatal", "error"],
+  ["debug", 1, 8, "debug"],
+  ["info", 9, 9, "informational"],
+  ["notice", 10, 12, "notice"],
+  ["warning", 13, 16, "warn"],
+  ["error", 17, 20, "error"],
+  ["critical", 21, 24, "fatal"],
 ] as const;
 
 /** Fields that match whole: name in the address and of the server, and what it is called. */

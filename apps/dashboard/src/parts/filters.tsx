@@ -28,8 +28,8 @@ export function Filters({ question, type, put, reset, timed, children }: Props) 
       <input type="search" aria-label="Service" placeholder="Service" value={service} onChange={(e) => type({ service: e.target.value })} size={14} list="live-services" />
       <Known />
       <div className="segmented" role="group" aria-label="Levels">
-        {LEVELS.map(([name, , , , colour]) => (
-          <button key={name} type="button" className={`level-${colour}`} aria-pressed={levels.includes(name)} onClick={() => put({ level: toggled(name).join(","), severity: "" })}>
+        {LEVELS.map(([name]) => (
+          <button key={name} type="button" className={`level-${name}`} aria-pressed={levels.includes(name)} onClick={() => put({ level: toggled(name).join(","), severity: "" })}>
             {name}
           </button>
         ))}

@@ -2,6 +2,7 @@
 
 import { memo, useState } from "react";
 import { ulid, when } from "../format";
+import { levelOf } from "../logfilter";
 import type { LogEntry } from "../types";
 import { JsonTree } from "./json";
 import { Surrounding } from "./surrounding";
@@ -24,16 +25,11 @@ export function Line({ entry }: { entry: LogEntry }) {
   return (
     <>
       <span className="soft">{when(entry.timestamp, true)}</span>
-      <span className={`level-${word(entry.severity)}`}>{entry.level_text ?? entry.level}</span>
+      <span className={`level-${levelOf(entry.severity)}`}>{entry.level_text ?? entry.level}</span>
       <span className="service soft">{entry.service_name}</span>
       <span>{entry.message.length > LINE_CHARS ? `${entry.message.slice(0, LINE_CHARS)} …` : entry.message}</span>
     </>
   );
-}
-
-function word(severity: number): string {
-  if (severity >= 17) return "error";
-  return severity >= 13 ? "warn" : "info";
 }
 
 export function LogDetail({ entry, put }: { entry: LogEntry; put: Put }) {

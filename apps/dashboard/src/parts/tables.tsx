@@ -42,7 +42,7 @@ export function ServicesTable({ services }: { services: Service[] }) {
           <td className="n">{percent(s.errorRate)}</td>
           <td className="n">{count(s.ackTill)}</td>
           <td className="n">{count(s.highestSeen)}</td>
-          <td className="n">{s.missingCount ? <b className="level-warn">{count(s.missingCount)}</b> : 0}</td>
+          <td className="n">{s.missingCount ? <b className="level-warning">{count(s.missingCount)}</b> : 0}</td>
           <td className="n">{count(s.lostCount)}</td>
           <td className="n">{s.lagMs ? duration(s.lagMs) : "–"}</td>
           <td className="n">{when(s.lastSeen)}</td>
