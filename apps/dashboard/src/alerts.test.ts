@@ -49,7 +49,7 @@ describe("logsOf", () => {
 });
 
 it("says in words what is counted", () => {
-  expect(wordsOf({ service: ["a", "b"], min_level: "WARN", metadata: { code: 5 } })).toEqual(["service a or b", "min level WARN", "metadata code = 5"]);
+  expect(wordsOf({ service: ["a", "b"], min_level: "WARN", metadata: { code: 5 } })).toEqual(["service a or b", "level at least WARN", "metadata code = 5"]);
 });
 
 it("tells a channel of one's own from the server's", () => {

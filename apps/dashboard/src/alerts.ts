@@ -73,13 +73,15 @@ export function joined(fields: FilterFields, rest: Filter): Filter {
   return filter;
 }
 
+const NAMED: Record<string, string> = { min_level: "level at least", search: "text", service_name: "service" };
+
 /** A filter in words, one per condition. */
 export function wordsOf(filter: Filter): string[] {
   const shown = (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value));
   return Object.entries(filter).flatMap(([name, value]) =>
     name === "metadata" && value !== null && typeof value === "object"
       ? Object.entries(value).map(([key, wanted]) => `metadata ${key} = ${shown(wanted)}`)
-      : [`${name.replaceAll("_", " ")} ${Array.isArray(value) ? value.map(shown).join(" or ") : shown(value)}`],
+      : [`${NAMED[name] ?? name} ${Array.isArray(value) ? value.map(shown).join(" or ") : shown(value)}`],
   );
 }
 

@@ -1,6 +1,6 @@
 /** The frame around every page: where one is, whether it is live, faults, theme. */
 
-import { useCallback, useRef, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 import { Link, Route, Switch, useLocation } from "wouter";
 import { duration } from "./format";
 import { connection, faults } from "./live";
@@ -35,7 +35,7 @@ export function App() {
   const [location] = useLocation();
   const dark = useStore(theme) === "dark";
   const enabled = useFaultsEnabled();
-  const me = useWhoAmI();
+  const whose = useWhoAmI();
   const [breaking, setBreaking] = useState(false);
   const faultsButton = useRef<HTMLButtonElement>(null);
   const closeFaults = useCallback(() => {
@@ -62,12 +62,12 @@ export function App() {
           <button type="button" className="quiet" onClick={toggleTheme}>
             {dark ? "Light" : "Dark"}
           </button>
-          {me?.loggedIn && <LogOut />}
+          {whose.value?.loggedIn && <LogOut />}
         </div>
       </header>
       <Nav />
       <main className="main-part" id="main" tabIndex={-1}>
-        <Whose value={me}>
+        <Whose value={whose}>
         <Caught key={location}>
         <Switch>
           <Route path="/" component={Overview} />
@@ -100,8 +100,11 @@ export function App() {
 
 function Nav() {
   const [location] = useLocation();
+  const nav = useRef<HTMLElement>(null);
+  // On a phone not all of it is in sight.
+  useEffect(() => nav.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }), [location]);
   return (
-    <nav className="nav" aria-label="Pages">
+    <nav className="nav" aria-label="Pages" ref={nav}>
       {PAGES.map(([href, text]) => {
         const here = href === "/" ? location === "/" : location === href || location.startsWith(`${href}/`);
         return (

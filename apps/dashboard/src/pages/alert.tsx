@@ -6,10 +6,10 @@ import { channelWords, logsOf } from "../alerts";
 import { ask, type Data, useAsked } from "../api";
 import { count, plural, when } from "../format";
 import { AlertForm } from "../parts/alertform";
-import { Name, Tenant } from "../parts/known";
-import { type Me, NeedsAdmin, useMe } from "../parts/me";
+import { Name, Tenant } from "../parts/words";
+import { Known, type Me, NeedsAdmin } from "../parts/me";
 import { Panel } from "../parts/panel";
-import { Empty, Loading, When } from "../parts/states";
+import { Empty, When } from "../parts/states";
 import { Table } from "../parts/table";
 import { useTitle } from "../title";
 import type { Alert, Delivery } from "../types";
@@ -21,7 +21,6 @@ const SIGNAL: Record<Delivery["status"], string> = { pending: "busy", sent: "goo
 
 export function AlertPage({ params: { id } }: { params: { id: string } }) {
   useTitle("Alert");
-  const me = useMe();
   const asked = useAsked<Data<Alert>>(`${ALERTS}/${encodeURIComponent(id)}`, LOOK_MS);
   return (
     <div className="page">
@@ -29,7 +28,13 @@ export function AlertPage({ params: { id } }: { params: { id: string } }) {
         <h1>{asked.value ? <Name text={asked.value.data.name} /> : "Alert"}</h1>
         <Link href="/alerts">All alerts</Link>
       </div>
-      {me === undefined ? <Loading what="what you may do" /> : <When asked={asked} what="the alert">{({ data }) => <Shown alert={data} me={me} changed={asked.again} />}</When>}
+      <Known>
+        {(me) => (
+          <When asked={asked} what="the alert">
+            {({ data }) => <Shown alert={data} me={me} changed={asked.again} />}
+          </When>
+        )}
+      </Known>
     </div>
   );
 }
@@ -45,9 +50,14 @@ function Shown({ alert, me, changed }: { alert: Alert; me: Me; changed: () => vo
   return (
     <>
       <Panel title="Rule" rest={me.admin && !editing && <button type="button" onClick={() => setEditing(true)}>Edit</button>}>
-        {editing ? <AlertForm alert={alert} tenant={false} send={save} cancel={() => setEditing(false)} /> : <Facts alert={alert} me={me} />}
-        {me.admin && !editing && <Actions alert={alert} changed={changed} deleted={() => go("/alerts")} />}
-        {!me.admin && <NeedsAdmin what="Changing it" />}
+        {editing ? (
+          <AlertForm alert={alert} tenant={false} send={save} cancel={() => setEditing(false)} />
+        ) : (
+          <div className="stack">
+            <Facts alert={alert} me={me} />
+            {me.admin ? <Actions alert={alert} changed={changed} deleted={() => go("/alerts")} /> : <NeedsAdmin what="Changing it" />}
+          </div>
+        )}
       </Panel>
       <Panel title="Deliveries">
         <Deliveries id={alert.id} />
@@ -69,7 +79,7 @@ function Facts({ alert, me }: { alert: Alert; me: Me }) {
   ];
   const { href, wider } = logsOf(alert.filter);
   return (
-    <div className="stack">
+    <>
       {alert.description && <p className="plain">{alert.description}</p>}
       <dl className="fields">
         {facts.map(([name, value]) => (
@@ -86,7 +96,7 @@ function Facts({ alert, me }: { alert: Alert; me: Me }) {
           <span className="soft">The logs it counts are those of another tenant: a key of that one shows them.</span>
         )}
       </p>
-    </div>
+    </>
   );
 }
 

@@ -7,10 +7,10 @@ import { ask, type Data, type Refusal, useAsked } from "../api";
 import { count, plural, when } from "../format";
 import { AlertForm } from "../parts/alertform";
 import { Confirm } from "../parts/confirm";
-import { Name, Tenant } from "../parts/known";
-import { type Me, NeedsAdmin, useMe } from "../parts/me";
+import { Name, Tenant } from "../parts/words";
+import { Known, type Me, NeedsAdmin } from "../parts/me";
 import { Panel } from "../parts/panel";
-import { Empty, Loading, When } from "../parts/states";
+import { Empty, When } from "../parts/states";
 import { Table } from "../parts/table";
 import { useTitle } from "../title";
 import type { Alert, Filter } from "../types";
@@ -20,11 +20,10 @@ export const ALERTS = "/api/v1/alerts";
 
 export function AlertsPage() {
   useTitle("Alerts");
-  const me = useMe();
   return (
     <div className="page">
       <h1>Alerts</h1>
-      {me ? <Settings me={me} /> : <Loading what="what you may do" />}
+      <Known>{(me) => <Settings me={me} />}</Known>
     </div>
   );
 }

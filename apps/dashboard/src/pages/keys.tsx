@@ -5,14 +5,14 @@ import { ask, type Data, staying, useAsked } from "../api";
 import { count, plural, when } from "../format";
 import { Confirm } from "../parts/confirm";
 import { Checks, Form, numberOf, Text, textOf } from "../parts/form";
-import { Copy, Name, Tenant } from "../parts/known";
-import { type Me, NeedsAdmin, useMe } from "../parts/me";
+import { Copy, Name, Tenant } from "../parts/words";
+import { Known, type Me, NeedsAdmin } from "../parts/me";
 import { Panel } from "../parts/panel";
-import { Empty, Loading, When } from "../parts/states";
+import { Empty, When } from "../parts/states";
 import { Table } from "../parts/table";
 import { useTitle } from "../title";
 import { useNow } from "../now";
-import { type ApiKey, DEFAULT_TENANT, type Policy } from "../types";
+import type { ApiKey, Policy } from "../types";
 
 const LOOK_MS = 5_000;
 const KEYS = "/api/v1/keys";
@@ -23,19 +23,20 @@ type Made = ApiKey & { key: string };
 
 export function KeysPage() {
   useTitle("Keys");
-  const me = useMe();
   return (
     <div className="page">
       <h1>Keys and tenants</h1>
-      {me === undefined ? (
-        <Loading what="what you may do" />
-      ) : me.admin ? (
-        <Settings me={me} />
-      ) : (
-        <div className="panel">
-          <NeedsAdmin what="Seeing and changing keys" />
-        </div>
-      )}
+      <Known>
+        {(me) =>
+          me.admin ? (
+            <Settings me={me} />
+          ) : (
+            <div className="panel">
+              <NeedsAdmin what="Seeing and changing keys" />
+            </div>
+          )
+        }
+      </Known>
     </div>
   );
 }
@@ -216,27 +217,29 @@ function Tenants({ me, keys }: { me: Me; keys: ApiKey[] }) {
     <Panel title="Tenants">
       <p className="soft">A tenant is there as soon as something is written for it. A name stands for a UUID, by which all answers call it.</p>
       {me.allTenants && (
-        <Form label="Look a tenant up" submit="Look up" send={look}>
-          <div className="form-grid">
+        <>
+          <Form label="Look a tenant up" submit="Look up" send={look} short>
             <Text label="Name of a tenant" name="tenant_id" />
-          </div>
-          {found && (
-            <p role="status">
-              <Name text={found.name} /> is <code>{found.id}</code>
-            </p>
-          )}
-        </Form>
+          </Form>
+          <p role="status">
+            {found && (
+              <>
+                <Name text={found.name} /> is <code className="long">{found.id}</code>
+              </>
+            )}
+          </p>
+        </>
       )}
       <When asked={policies} what="the tenants">
-        {({ data }) => <TenantTable keys={keys} policies={data} found={found?.id} />}
+        {({ data }) => <TenantTable own={me.tenantId} keys={keys} policies={data} found={found?.id} />}
       </When>
     </Panel>
   );
 }
 
-function TenantTable({ keys, policies, found }: { keys: ApiKey[]; policies: Policy[]; found: string | undefined }) {
+function TenantTable({ own, keys, policies, found }: { own: string; keys: ApiKey[]; policies: Policy[]; found: string | undefined }) {
   const bound = keys.flatMap((key) => key.tenant_id ?? []);
-  const all = [...new Set([DEFAULT_TENANT, ...policies.map((policy) => policy.tenant_id), ...bound, ...(found ? [found] : [])])];
+  const all = [...new Set([own, ...policies.map((policy) => policy.tenant_id), ...bound, ...(found ? [found] : [])])];
   return (
     <Table columns={["Tenant", ["Keys bound to it"], "Retention"]}>
       {all.sort().map((id) => {

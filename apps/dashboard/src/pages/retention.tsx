@@ -5,10 +5,10 @@ import { ask, type Data, type Refusal, useAsked } from "../api";
 import { count, duration, when } from "../format";
 import { Confirm } from "../parts/confirm";
 import { Check, Form, numberOf, Text, textOf } from "../parts/form";
-import { Name, Tenant } from "../parts/known";
-import { type Me, NeedsAdmin, useMe } from "../parts/me";
+import { Name, Tenant } from "../parts/words";
+import { Known, type Me, NeedsAdmin } from "../parts/me";
 import { Panel } from "../parts/panel";
-import { Empty, Loading, When } from "../parts/states";
+import { Empty, When } from "../parts/states";
 import { Table } from "../parts/table";
 import { useTitle } from "../title";
 import type { Policy, Run } from "../types";
@@ -21,11 +21,10 @@ const gigabytes = new Intl.NumberFormat("en-US", { maximumFractionDigits: 6 });
 
 export function RetentionPage() {
   useTitle("Retention");
-  const me = useMe();
   return (
     <div className="page">
       <h1>Retention</h1>
-      {me ? <Settings me={me} /> : <Loading what="what you may do" />}
+      <Known>{(me) => <Settings me={me} />}</Known>
     </div>
   );
 }
@@ -93,8 +92,7 @@ function Policies({ policies, edit, changed }: { policies: Policy[]; edit: ((pol
               <td className="n">{count(policy.retention_days)}</td>
               <td className="n">{gigabytes.format(policy.max_size_gb)}</td>
               <td>
-                {policy.archive_enabled ? <span className="signal good">to </span> : <span className="signal idle">off</span>}
-                {policy.archive_enabled && <Name text={policy.archive_path ?? ""} />}
+                {policy.archive_enabled ? <span className="signal good">on,</span> : <span className="signal idle">off</span>} {policy.archive_enabled && <Name text={policy.archive_path ?? ""} />}
               </td>
               <td className="n">{when(policy.updated_at)}</td>
               {edit && (

@@ -60,7 +60,7 @@ export function AlertForm({ alert, tenant, send, cancel }: { alert?: Alert; tena
           <Choice label="Level exactly" name="filter.level" value={fields.level} options={ANY_LEVEL} />
           <Text label="Text in the message" name="filter.search" maxLength={256} defaultValue={fields.search} />
           <Text label="Environment" name="filter.environment" defaultValue={fields.environment} />
-          <Field label="Metadata" name="filter.metadata" hint="key=value, a line each; numbers, true and null are such, unless in quotes.">
+          <Field label="Metadata" name="filter.metadata" wide hint="key=value, a line each; numbers, true and null are such, unless in quotes.">
             {(marks) => <textarea {...marks} rows={2} spellCheck={false} defaultValue={fields.metadata} />}
           </Field>
         </div>

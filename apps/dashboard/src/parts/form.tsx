@@ -6,7 +6,7 @@ import type { Refusal } from "../api";
 const Refused = createContext<{ field: string; message: string } | undefined>(undefined);
 
 /** Sends what was given; whatever it throws is a Refusal, and the form stays as it is. */
-export function Form({ label, submit, send, cancel, children }: { label: string; submit: string; send: (given: FormData) => Promise<void>; cancel?: () => void; children: ReactNode }) {
+export function Form({ label, submit, send, cancel, short = false, children }: { label: string; submit: string; send: (given: FormData) => Promise<void>; cancel?: () => void; short?: boolean; children: ReactNode }) {
   const form = useRef<HTMLFormElement>(null);
   const [refusal, setRefusal] = useState<Refusal>();
   const [named, setNamed] = useState(false); // a field here is the one that is refused
@@ -29,7 +29,7 @@ export function Form({ label, submit, send, cancel, children }: { label: string;
   };
   return (
     <Refused value={refusal && { field: refusal.field ?? (refusal.code === "invalid_tenant_id" ? "tenant_id" : ""), message: refusal.message }}>
-      <form ref={form} className="form" aria-label={label} onSubmit={submitted} noValidate>
+      <form ref={form} className={short ? "form short" : "form"} aria-label={label} onSubmit={submitted} noValidate>
         {children}
         <div className="inline">
           <button type="submit" className="main" disabled={busy}>

@@ -1,9 +1,9 @@
 /** Whose page this is (GET /whoami), and what stands where they may not change anything. */
 
-import { createContext, useContext, useState } from "react";
+import { createContext, type ReactNode, useContext, useState } from "react";
 import { useLocation } from "wouter";
-import { useAsked } from "../api";
-import { Empty } from "./states";
+import { type Asked, useAsked } from "../api";
+import { Empty, When } from "./states";
 
 export interface Me {
   loggedIn: boolean; // by cookie
@@ -16,14 +16,21 @@ export interface Me {
 
 const LOOK_MS = 15_000;
 
-export const Whose = createContext<Me | undefined>(undefined);
+export const Whose = createContext<Asked<Me>>({ value: undefined, error: undefined, again: () => undefined });
 
-export function useMe(): Me | undefined {
-  return useContext(Whose);
+export function useWhoAmI(): Asked<Me> {
+  return useAsked<Me>("/whoami", LOOK_MS);
 }
 
-export function useWhoAmI(): Me | undefined {
-  return useAsked<Me>("/whoami", LOOK_MS).value;
+/** What depends on who looks; until that is known, why it is not. */
+export function Known({ children }: { children: (me: Me) => ReactNode }) {
+  const asked = useContext(Whose);
+  if (asked.value) return children(asked.value);
+  return (
+    <When asked={asked} what="what you may do">
+      {children}
+    </When>
+  );
 }
 
 /** Ends the log-in, here and everywhere, and leads to the next one. */
@@ -51,7 +58,7 @@ export function NeedsAdmin({ what }: { what: string }) {
   return (
     <Empty>
       <p>{what} needs an admin key.</p>
-      {useMe()?.loggedIn ? <p>The key of this log-in is none: log out, and in again with one.</p> : <a href={`/login?next=${encodeURIComponent(location)}`}>Log in with one</a>}
+      {useContext(Whose).value?.loggedIn ? <p>The key of this log-in is none: log out, and in again with one.</p> : <a href={`/login?next=${encodeURIComponent(location)}`}>Log in with one</a>}
     </Empty>
   );
 }

@@ -1,4 +1,4 @@
-/** Small things that several pages of settings show. */
+/** Names, tenants and texts to take along, as all pages of settings show them. */
 
 import { useState } from "react";
 import { DEFAULT_TENANT } from "../types";
