@@ -102,7 +102,9 @@ function Nav() {
   const [location] = useLocation();
   const nav = useRef<HTMLElement>(null);
   // On a phone not all of it is in sight.
-  useEffect(() => nav.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }), [location]);
+  useEffect(() => {
+    nav.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [location]);
   return (
     <nav className="nav" aria-label="Pages" ref={nav}>
       {PAGES.map(([href, text]) => {
