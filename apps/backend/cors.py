@@ -9,7 +9,7 @@ from functools import lru_cache
 from starlette.responses import Response
 
 SETTINGS = (
-    "/replay", "/dead-letters", "/metrics/control", "/login", "/logout",
+    "/replay", "/dead-letters", "/metrics/control", "/login", "/logout", "/whoami",
     "/api/v1/keys", "/api/v1/retention", "/api/v1/alerts",
 )  # fmt: skip
 API = (

@@ -319,6 +319,18 @@ DESCRIBED: Final[dict[tuple[str, str], Described]] = {
         201,
     ),
     ("GET", "/metrics"): Described(answer=_STRING, kind="text/plain"),
+    ("GET", "/whoami"): Described(
+        (Parameter("tenant_id", _STRING),),
+        None,
+        _object(
+            {
+                **{key: {"type": "boolean"} for key in ("loggedIn", "admin", "allTenants")},
+                **{key: {"type": ["string", "null"]} for key in ("keyId", "appKey")},
+                "tenantId": {"type": "string", "format": "uuid"},
+            },
+            ("loggedIn", "keyId", "admin", "allTenants", "tenantId", "appKey"),
+        ),
+    ),
 }
 
 _TYPES: Final = {"int": {"type": "integer", "minimum": 0}}

@@ -3,7 +3,7 @@ import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
 
 const backend = process.env.TRACEHUB_URL ?? "http://127.0.0.1:3001";
-const api = ["/socket.io", "/metrics", "/proof", "/sequence", "/dead-letters", "/health", "/ingest", "/ack"];
+const api = ["/socket.io", "/metrics", "/proof", "/sequence", "/dead-letters", "/health", "/ingest", "/ack", "/api/v1", "/whoami", "/login", "/logout"];
 
 export default defineConfig({
   plugins: [react()],

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +106,21 @@ class Watched:
             self.wrong.append(f"asked for {url}")
 
 
-@pytest.fixture
-def look(browser: Browser, stack: Stack, request: pytest.FixtureRequest) -> Iterator[Callable[..., Page]]:
-    """`look("/queue", width=390, scheme="dark")` opens a page."""
+@contextmanager
+def watching(browser: Browser, http: str, test: str) -> Iterator[Watched]:
+    """Pages of one server, for as long as a test runs."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     with ExitStack() as contexts:
-        watched = Watched(browser, stack.http, contexts)
+        watched = Watched(browser, http, contexts)
         yield watched
-        name = re.sub(r"[^\w.-]+", "-", request.node.name)
+        name = re.sub(r"[^\w.-]+", "-", test)
         for number, page in enumerate(watched.pages):
             page.screenshot(path=SHOTS / f"{name}{f'-{number}' if number else ''}.png")
         assert watched.wrong == []
+
+
+@pytest.fixture
+def look(browser: Browser, stack: Stack, request: pytest.FixtureRequest) -> Iterator[Callable[..., Page]]:
+    """`look("/queue", width=390, scheme="dark")` opens a page."""
+    with watching(browser, stack.http, request.node.name) as watched:
+        yield watched

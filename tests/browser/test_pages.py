@@ -28,6 +28,9 @@ PAGES = {
     "/services/auth-svc": "auth-svc",
     "/replay": "Replay",
     "/queue": "Queue",
+    "/alerts": "Alerts",
+    "/retention": "Retention",
+    "/keys": "Keys and tenants",
 }
 
 Look = Callable[..., Page]

@@ -72,6 +72,7 @@ ROUTES: dict[tuple[str, str], Rule] = {
     ("GET", "/login.css"): Rule(OPEN),
     ("POST", "/login"): Rule(OPEN, mine=401, others=401),
     ("POST", "/logout"): Rule(OPEN, mine=303, others=303),
+    ("GET", "/whoami"): Rule(READS),
     ("GET", "/api/v1/logs"): Rule(READS),
     ("POST", "/api/v1/logs"): Rule(
         WRITES, body={"service_name": "walked", "message": "m"}, mine=201, others=201

@@ -281,7 +281,7 @@ async def test_the_server_wide_channels(deploy: Callable[..., Deployment], recei
     assert slack.document["text"] == "[CRITICAL] näme &amp; &lt;more&gt;: 0 matches in 5 min (threshold 100)"
     (webhook,) = receiver.at("/hook")
     assert webhook.is_signed_by("whsec_c2VjcmV0IG9mIHRoZSBzZXJ2ZXI=")
-    assert webhook.document["data"]["url"].startswith("https://logs.example.org/")
+    assert webhook.document["data"]["url"] == f"https://logs.example.org/alerts/{sent.alert['id']}"
     (pager,) = receiver.at("/pagerduty")
     event = pager.document
     assert (event["routing_key"], event["event_action"]) == ("the-key", "trigger")

@@ -116,7 +116,7 @@ async def test_what_a_webhook_says(api: httpx.AsyncClient, receiver: Receiver) -
     assert data["first"]["service_name"] == "shop"
     assert data["filter"] == {"service_name": "shop"}
     assert data["window_start"] < data["first"]["timestamp"] <= data["window_end"] == document["timestamp"]
-    assert data["url"].startswith("http://localhost:3001/")
+    assert data["url"] == f"http://localhost:3001/alerts/{alert['id']}"
     assert data["completeness"] == {
         "complete": True, "missing": 0, "lost": 0, "inFlight": 0, "services": []
     }  # fmt: skip

@@ -19,6 +19,7 @@ from tests.eventually import eventually
 from tests.integration.asking import batch
 from tests.integration.conftest import Deployer, Deployment
 from tests.integration.keyed import ADMIN, KEYS, READ, WRITE, Watcher, bearer, made_key, speaking
+from tracehub.protocol.tenants import DEFAULT_TENANT
 from tracehub.storage.postgres.keys import KeyStore
 
 END_S = 5.0
@@ -263,6 +264,30 @@ async def test_logging_in_gives_a_cookie_that_is_no_key(closed: Deployment) -> N
             assert f'{COOKIE}=""' in out.headers["set-cookie"]
             assert (await client.get("/services", headers={"cookie": cookie[0]})).status_code == 401
             await eventually(lambda: not watcher.client.connected, END_S)
+
+
+async def test_a_page_knows_whose_it_is(closed: Deployment) -> None:
+    bound = await made_key(closed, "admin", tenant_id="team-w", app_key="svc-w")
+    async with speaking(closed) as client:
+        assert (await client.get("/whoami")).status_code == 401
+        await client.post("/login", data={"key": ADMIN})
+        told = await client.get("/whoami")
+        assert told.headers["cache-control"] == "no-store"
+        assert told.json() == {
+            "loggedIn": True, "keyId": "environment:admin", "admin": True, "allTenants": True,
+            "tenantId": DEFAULT_TENANT, "appKey": None,
+        }  # fmt: skip
+        named = (await client.get("/whoami?tenant_id=team-w")).json()
+        assert named["tenantId"] == bound["tenant_id"]
+        assert (await client.get("/whoami?tenant_id=a%20b")).json()["error"]["code"] == "invalid_tenant_id"
+    async with speaking(closed, READ) as reader:
+        told = (await reader.get("/whoami")).json()
+        assert (told["loggedIn"], told["admin"], told["allTenants"]) == (False, False, False)
+    async with speaking(closed, bound["key"]) as client:
+        assert (await client.get("/whoami")).json() == {
+            "loggedIn": False, "keyId": bound["id"], "admin": True, "allTenants": False,
+            "tenantId": bound["tenant_id"], "appKey": "svc-w",
+        }  # fmt: skip
 
 
 async def test_who_may_not_log_in_is_told_why(closed: Deployment) -> None:

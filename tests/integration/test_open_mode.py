@@ -42,6 +42,13 @@ async def test_the_first_key_closes_what_it_grants(deploy: Callable[..., Deploym
     watcher = Watcher()
     async with speaking(deployment) as client:
         assert (await client.get("/login")).status_code == 303  # nothing to log in to
+        told = (await client.get("/whoami")).json()
+        assert (told["loggedIn"], told["keyId"], told["admin"], told["allTenants"]) == (
+            False,
+            None,
+            True,
+            True,
+        )
         assert await watcher.connect(deployment.url)
         body = {"name": "first", "scopes": ["admin"]}
         rebound = await client.post("/api/v1/keys", json=body, headers={"Host": "tracehub.example"})

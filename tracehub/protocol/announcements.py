@@ -72,7 +72,7 @@ def event(alert: Alert, seen: Sighting, public_url: str, kind: str = TRIGGERED) 
         "last": seen.last,
         "filter": rule.filter,
         "completeness": seen.known,
-        "url": f"{public_url.rstrip('/')}/live-logs?alert={alert.id}",
+        "url": f"{public_url.rstrip('/')}/alerts/{alert.id}",
     }
     return _fitting({"type": kind, "timestamp": iso(seen.end_ms), "data": data})
 

@@ -1,4 +1,5 @@
-"""Logging in with a browser (log-service.md §1.4): GET and POST /login turn a key into a cookie, POST /logout ends it.
+"""Logging in with a browser (log-service.md §1.4): GET and POST /login turn a key into a cookie, POST /logout ends it,
+GET /whoami says what the one who asks may do.
 
 The cookie holds a random number, of which Postgres keeps the digest beside that of the key. So neither the table
 nor a stolen cookie gives the key away, logging out ends it everywhere, and it ends with its key. A signed token
@@ -17,13 +18,15 @@ from starlette.routing import Route
 
 from apps.backend.access import COOKIE, LOGIN_MS
 from apps.backend.body import read_body
-from apps.backend.context import context
+from apps.backend.context import context, require
 from apps.backend.doors.pages import LOGIN, POLICY
-from apps.backend.errors import STATUS
+from apps.backend.errors import JSON, STATUS
 from tracehub.protocol.errors import Forbidden, TraceHubError, Unauthorized, Unavailable
+from tracehub.protocol.grants import READ, Door
 
 COOKIE_BYTES = 32
 FORM_BYTES_MAX = 8 * 1024
+HERE = Door("ingest", tenant_in_query=True)
 _HEADERS = {
     "content-security-policy": POLICY.replace("form-action 'none'", "form-action 'self'"),
     "referrer-policy": "same-origin",
@@ -100,6 +103,23 @@ async def log_out(request: Request) -> Response:
     return response
 
 
+async def whoami(request: Request) -> Response:
+    """GET /whoami: what the one who asks may do, so that a page offers nothing that would be refused.
+
+    With `?tenant_id=` the tenant is that one: so a name is told as the UUID it stands for.
+    """
+    caller = require(request, READ, door=HERE)
+    told = {
+        "loggedIn": caller.login is not None,
+        "keyId": caller.key_id,
+        "admin": caller.is_admin,
+        "allTenants": caller.is_unbound_admin,
+        "tenantId": caller.tenant_id,
+        "appKey": caller.app_key,
+    }
+    return JSON(told, headers={"Cache-Control": "no-store"})
+
+
 def _page(onwards: str, told: str = "", status: int = 200) -> Response:
     shown = f'<p role="alert">{escape(told)}</p>\n' if told else ""
     headers = {**_HEADERS, **({"www-authenticate": "Bearer"} if status == 401 else {})}
@@ -135,4 +155,5 @@ ROUTES = [
     Route(f"{LOGIN}.css", style, methods=["GET"]),
     Route(LOGIN, log_in, methods=["POST"]),
     Route("/logout", log_out, methods=["POST"]),
+    Route("/whoami", whoami, methods=["GET"]),
 ]

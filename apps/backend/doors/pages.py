@@ -19,8 +19,8 @@ from starlette.types import Receive, Scope, Send
 from apps.backend.body import header
 
 BUILT = Path(__file__).resolve().parents[2] / "dashboard" / "dist"
-PAGES = frozenset(("/", "/live-logs", "/services", "/replay", "/queue"))
-BELOW = ("/services/",)
+PAGES = frozenset(("/", "/live-logs", "/services", "/replay", "/queue", "/alerts", "/retention", "/keys"))
+BELOW = ("/services/", "/alerts/")
 LOGIN = "/login"
 FILES = ("/assets/", "/icon.svg")
 POLICY = (

@@ -1,6 +1,7 @@
 /** The HTTP side: JSON in, JSON out, and errors that say what to do. */
 
 import { useCallback, useEffect, useRef, useState } from "react";
+import { store } from "./store";
 
 export class Refusal extends Error {
   constructor(
@@ -14,6 +15,11 @@ export class Refusal extends Error {
 }
 
 const TIMEOUT_MS = 10_000;
+
+/** The shape of the log service's answers. */
+export interface Data<T> {
+  data: T;
+}
 
 export async function ask<T>(path: string, body?: unknown, method = body === undefined ? "GET" : "POST"): Promise<T> {
   let answer: Response;
@@ -47,8 +53,12 @@ export async function ask<T>(path: string, body?: unknown, method = body === und
   throw new Refusal(text, error.code ?? "error", answer.status, error.field);
 }
 
+/** Whether the page shows what cannot be shown again, and must not be left by itself. */
+export const staying = store(false);
+
 /** The key of this page has ended, or there never was one: to the log-in, and back here. */
 export function logIn(): void {
+  if (staying.get()) return;
   window.location.assign(`/login?ended=1&next=${encodeURIComponent(window.location.pathname + window.location.search)}`);
 }
 

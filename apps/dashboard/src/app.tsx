@@ -1,15 +1,20 @@
 /** The frame around every page: where one is, whether it is live, faults, theme. */
 
-import { useCallback, useRef, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 import { Link, Route, Switch, useLocation } from "wouter";
 import { duration } from "./format";
 import { connection, faults } from "./live";
+import { AlertPage } from "./pages/alert";
+import { AlertsPage } from "./pages/alerts";
+import { KeysPage } from "./pages/keys";
 import { LiveLogs } from "./pages/live-logs";
 import { Overview } from "./pages/overview";
 import { QueuePage } from "./pages/queue";
 import { ReplayPage } from "./pages/replay";
+import { RetentionPage } from "./pages/retention";
 import { ServicePage, Services } from "./pages/services";
 import { FaultsPanel, useFaultsEnabled } from "./parts/faults";
+import { LogOut, useWhoAmI, Whose } from "./parts/me";
 import { Caught, Empty } from "./parts/states";
 import { useStore } from "./store";
 import { theme, toggleTheme } from "./theme";
@@ -21,12 +26,16 @@ const PAGES = [
   ["/services", "Services"],
   ["/replay", "Replay"],
   ["/queue", "Queue"],
+  ["/alerts", "Alerts"],
+  ["/retention", "Retention"],
+  ["/keys", "Keys"],
 ] as const;
 
 export function App() {
   const [location] = useLocation();
   const dark = useStore(theme) === "dark";
   const enabled = useFaultsEnabled();
+  const whose = useWhoAmI();
   const [breaking, setBreaking] = useState(false);
   const faultsButton = useRef<HTMLButtonElement>(null);
   const closeFaults = useCallback(() => {
@@ -53,10 +62,12 @@ export function App() {
           <button type="button" className="quiet" onClick={toggleTheme}>
             {dark ? "Light" : "Dark"}
           </button>
+          {whose.value?.loggedIn && <LogOut />}
         </div>
       </header>
       <Nav />
       <main className="main-part" id="main" tabIndex={-1}>
+        <Whose value={whose}>
         <Caught key={location}>
         <Switch>
           <Route path="/" component={Overview} />
@@ -65,6 +76,10 @@ export function App() {
           <Route path="/services/:name" component={ServicePage} />
           <Route path="/replay" component={ReplayPage} />
           <Route path="/queue" component={QueuePage} />
+          <Route path="/alerts" component={AlertsPage} />
+          <Route path="/alerts/:id" component={AlertPage} />
+          <Route path="/retention" component={RetentionPage} />
+          <Route path="/keys" component={KeysPage} />
           <Route>
             <div className="page">
               <h1>Nothing is here</h1>
@@ -76,6 +91,7 @@ export function App() {
           </Route>
         </Switch>
         </Caught>
+        </Whose>
       </main>
       {enabled && breaking && <FaultsPanel close={closeFaults} />}
     </div>
@@ -84,8 +100,13 @@ export function App() {
 
 function Nav() {
   const [location] = useLocation();
+  const nav = useRef<HTMLElement>(null);
+  // On a phone not all of it is in sight.
+  useEffect(() => {
+    nav.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [location]);
   return (
-    <nav className="nav" aria-label="Pages">
+    <nav className="nav" aria-label="Pages" ref={nav}>
       {PAGES.map(([href, text]) => {
         const here = href === "/" ? location === "/" : location === href || location.startsWith(`${href}/`);
         return (

@@ -122,3 +122,85 @@ export interface LogEntry {
   metadata?: unknown;
   [more: string]: unknown;
 }
+
+export const DEFAULT_TENANT = "00000000-0000-0000-0000-000000000000";
+
+export type KeyScope = "write" | "read" | "admin";
+
+export interface ApiKey {
+  id: string;
+  name: string;
+  scopes: KeyScope[];
+  tenant_id: string | null;
+  app_key: string | null;
+  doors: string[] | null;
+  rate: number | null;
+  expires_at: string | null;
+  created_at: string;
+}
+
+export interface Policy {
+  id: string;
+  tenant_id: string;
+  retention_days: number;
+  max_size_gb: number;
+  archive_enabled: boolean;
+  archive_path: string | null;
+  created_at: string;
+  updated_at: string;
+}
+
+export interface Run {
+  id: string;
+  started_at: string | null;
+  finished_at: string | null;
+  dry_run: boolean;
+  archived: number;
+  deleted_rows: number;
+  dropped_partitions: number;
+  error: string | null;
+  tenants: number;
+}
+
+export type ChannelType = "webhook" | "slack" | "email" | "pagerduty";
+export interface OwnChannel {
+  type: ChannelType;
+  disabled?: boolean;
+  url?: string;
+  secret?: string;
+  webhook?: string;
+  recipients?: string[];
+  integration_key?: string;
+  routing_key?: string;
+}
+export type Channel = ChannelType | OwnChannel; // a bare word is the server's own
+export type Filter = Record<string, unknown>;
+
+export interface Alert {
+  id: string;
+  tenant_id: string;
+  name: string;
+  description: string;
+  enabled: boolean;
+  filter: Filter;
+  threshold: number;
+  window_mins: number;
+  severity: "INFO" | "WARN" | "ERROR" | "CRITICAL";
+  cooldown_mins: number;
+  channels: Channel[];
+  last_triggered: string | null;
+  created_at: string;
+  updated_at: string;
+}
+
+export interface Delivery {
+  id: string;
+  type: ChannelType;
+  status: "pending" | "sent" | "failed";
+  attempts: number;
+  http_status: number | null;
+  error: string | null;
+  created_at: string;
+  next_attempt_at: string | null;
+  finished_at: string | null;
+}

@@ -1,8 +1,9 @@
 import { useTitle } from "../title";
-import { type FormEvent, useEffect, useRef, useState } from "react";
+import { type FormEvent, useState } from "react";
 import { useSearchParams } from "wouter";
 import { ask, Refusal, useAsked } from "../api";
 import { when, count, millis, range } from "../format";
+import { Confirm } from "../parts/confirm";
 import { Panel, Segmented } from "../parts/panel";
 import { Empty, When } from "../parts/states";
 import { Table } from "../parts/table";
@@ -178,39 +179,18 @@ function Replays({ rows, changed, page, filtered }: { rows: Rows; changed: () =>
   );
 }
 
-/** Stays where it is while the rows behind it move. */
 function SignOff({ row, close, changed }: { row: Replay; close: () => void; changed: () => void }) {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const [error, setError] = useState("");
-  useEffect(() => dialog.current?.showModal(), []);
   const sign = async () => {
-    try {
-      await ask(`/replay/${row.id}/abandon`, {});
-      changed();
-      close();
-    } catch (reason) {
-      setError((reason as Refusal).message);
-    }
+    await ask(`/replay/${row.id}/abandon`, {});
+    changed();
   };
   return (
-    <dialog ref={dialog} aria-label="Sign off as lost" onClose={close}>
-      <div className="stack">
-        <h1>Sign off as lost?</h1>
-        <p>
-          What of {row.service} {range([row.from, row.to])}
-          {row.epoch !== 0 && <> in epoch {row.epoch}</>} is still missing will be written into the ledger as lost, signed by the operator, and nobody asks for it any more. The service's
-          acknowledgement moves past it, so its producer forgets these entries. Should one arrive after all, it is stored and the loss marked as found.
-        </p>
-        {error && <span className="signal bad">{error}</span>}
-        <div className="inline">
-          <button type="button" className="danger" onClick={sign}>
-            Sign off as lost
-          </button>
-          <button type="button" onClick={() => dialog.current?.close()}>
-            Keep asking
-          </button>
-        </div>
-      </div>
-    </dialog>
+    <Confirm title="Sign off as lost" action="Sign off as lost" keep="Keep asking" act={sign} close={close}>
+      <p>
+        What of {row.service} {range([row.from, row.to])}
+        {row.epoch !== 0 && <> in epoch {row.epoch}</>} is still missing will be written into the ledger as lost, signed by the operator, and nobody asks for it any more. The service's
+        acknowledgement moves past it, so its producer forgets these entries. Should one arrive after all, it is stored and the loss marked as found.
+      </p>
+    </Confirm>
   );
 }
