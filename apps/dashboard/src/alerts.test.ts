@@ -41,7 +41,12 @@ describe("logsOf", () => {
     [{}, "", false],
     [{ service: "a&b", min_level: "warn", search: "x y" }, "&service=a%26b&severity=13&text=x+y", false],
     [{ min_level: "emergency" }, "&severity=21", true],
-    [{ min_level: "debug", host: "h" }, "", true],
+    [{ min_level: "debug", host: "h" }, "&host=h", false],
+    [{ host: "h", environment: "", level: ["ERROR", "info"] }, "&level=error%2Cinfo%2Cnotice&host=h", false],
+    [{ trace_id: "t", level: "fatal" }, "&level=critical&trace_id=t", false],
+    [{ level: "crit" }, "", true],
+    [{ level: "error", min_level: "warn" }, "&severity=13", true],
+    [{ host: ["a", "b"] }, "", true],
     [{ service: ["a", "b"] }, "", true],
   ])("%j", (filter, query, wider) => {
     expect(logsOf(filter)).toEqual({ href: `/live-logs?view=history${query}`, wider });

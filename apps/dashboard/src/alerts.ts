@@ -1,6 +1,7 @@
 /** Alerts as a form has them: an alert's filter in fields, and back; what it counts, as words and as an address. Pure. */
 
 import { Refusal } from "./api";
+import { EXACT, OF_WORD } from "./question";
 import type { Channel, ChannelType, Filter } from "./types";
 
 export const LEVELS = ["DEBUG", "INFO", "WARN", "ERROR", "FATAL"] as const;
@@ -87,7 +88,7 @@ export function wordsOf(filter: Filter): string[] {
 
 /** The history of the logs that a filter counts, as far as that page can be asked; `wider` when it shows more than these. */
 export function logsOf(filter: Filter): { href: string; wider: boolean } {
-  const { service, service_name, min_level, search, ...others } = filter;
+  const { service, service_name, min_level, level, search, ...others } = filter;
   const query = new URLSearchParams({ view: "history" });
   const name = service ?? service_name;
   if (typeof name === "string" && name) query.set("service", name);
@@ -95,6 +96,15 @@ export function logsOf(filter: Filter): { href: string; wider: boolean } {
   const shown = [21, 17, 13, 9].find((number) => least !== undefined && number <= least);
   if (shown !== undefined) query.set("severity", String(shown));
   if (typeof search === "string" && search) query.set("text", search);
+  const words = (level === undefined || level === "" ? [] : [level].flat()).map((word) => OF_WORD[String(word).toUpperCase()]);
+  if (words.length > 0 && least === undefined && words.every(Boolean)) query.set("level", words.join(","));
+  else if (words.length > 0) others.level = level;
+  for (const [field] of EXACT) {
+    const value = others[field];
+    if (typeof value !== "string") continue;
+    if (value) query.set(field, value);
+    delete others[field];
+  }
   const wider = Object.keys(others).length > 0 || (name !== undefined && typeof name !== "string") || least !== shown;
   return { href: `/live-logs?${query}`, wider };
 }

@@ -12,6 +12,9 @@ export const LEVELS = [
   ["critical", 21, 24, "fatal"],
 ] as const;
 
+/** The log service's own words for levels, and which of LEVELS each is. */
+export const OF_WORD: Record<string, string> = { DEBUG: "debug", INFO: "info,notice", WARN: "warning", ERROR: "error", FATAL: "critical" };
+
 /** Fields that match whole: name in the address and of the server, and what it is called. */
 export const EXACT = [
   ["app_id", "App ID"],

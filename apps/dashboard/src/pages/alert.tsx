@@ -90,7 +90,7 @@ function Facts({ alert, me }: { alert: Alert; me: Me }) {
         {alert.tenant_id === me.tenantId ? (
           <>
             <Link href={href}>The logs it counts</Link>
-            {wider && <span className="soft small"> and others: that page looks for a service, a least level and a text only.</span>}
+            {wider && <span className="soft small"> and others: that page cannot be asked for all that this alert asks.</span>}
           </>
         ) : (
           <span className="soft">The logs it counts are those of another tenant: a key of that one shows them.</span>

@@ -1,7 +1,7 @@
 /** How a program follows the same logs: three lines to copy. A key is never shown, nor kept by the page. */
 
-import { useState } from "react";
 import { Panel } from "./panel";
+import { Copy } from "./words";
 
 export function Connect() {
   const { origin, host, protocol } = window.location;
@@ -17,22 +17,11 @@ export function Connect() {
 }
 
 function Line({ what, text }: { what: string; text: string }) {
-  const [said, setSaid] = useState("");
-  const copy = () =>
-    navigator.clipboard?.writeText(text).then(
-      () => setSaid("copied"),
-      () => setSaid("the browser does not allow copying"),
-    );
   return (
     <div className="inline">
       <span className="soft small">{what}</span>
       <code>{text}</code>
-      <button type="button" onClick={copy} aria-label={`Copy ${what}`}>
-        Copy
-      </button>
-      <span role="status" className="soft small">
-        {said}
-      </span>
+      <Copy text={text} what={what} title={`Copy ${what}`} />
     </div>
   );
 }

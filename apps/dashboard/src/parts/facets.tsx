@@ -3,12 +3,10 @@
 import { useState } from "react";
 import { type Counted, type Facet, useFacets, useStats } from "../counts";
 import { count } from "../format";
-import type { ExactField, Filter, Question } from "../question";
+import { type ExactField, type Filter, OF_WORD, type Question } from "../question";
 import type { Put } from "./logrow";
 
 const MORE: readonly (readonly [ExactField, string])[] = [["environment", "Environment"], ["host", "Host"], ["app_id", "App ID"], ["category", "Category"], ["door", "Door"]];
-/** What the server's words for levels are here. */
-const NAMES: Record<string, string> = { DEBUG: "debug", INFO: "info,notice", WARN: "warning", ERROR: "error", FATAL: "critical" };
 
 export function Facets({ filter, now, question, put }: { filter: Filter; now: number; question: Question; put: Put }) {
   const stats = useStats(filter, now);
@@ -17,7 +15,7 @@ export function Facets({ filter, now, question, put }: { filter: Filter; now: nu
   const part = (of: "levels" | "services"): Counted<Facet[]> => ({ value: stats.value?.[of], error: stats.error });
   return (
     <aside className="facets" aria-label="Facets">
-      <Group title="Level" found={part("levels")} open={roomy} pick={(word) => put({ level: NAMES[word] ?? "", severity: "" })} />
+      <Group title="Level" found={part("levels")} open={roomy} pick={(word) => put({ level: OF_WORD[word] ?? "", severity: "" })} />
       <Group title="Service" found={part("services")} open={roomy} pick={(name) => put({ service: name })} />
       {MORE.map(([name, title]) => question.exact[name] === undefined && <Asked key={name} {...{ name, title, filter, now, put }} />)}
     </aside>

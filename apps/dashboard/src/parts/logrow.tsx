@@ -6,6 +6,7 @@ import { levelOf } from "../logfilter";
 import type { LogEntry } from "../types";
 import { JsonTree } from "./json";
 import { Surrounding } from "./surrounding";
+import { Copy } from "./words";
 
 export const ROW = 24;
 export const DETAIL = 340;
@@ -34,25 +35,12 @@ export function Line({ entry }: { entry: LogEntry }) {
 
 export function LogDetail({ entry, put }: { entry: LogEntry; put: Put }) {
   const { metadata, ...fields } = entry;
-  const [copied, setCopied] = useState("");
   const [around, setAround] = useState(false);
-  const copy = async (what: string, text: string) => {
-    try {
-      await navigator.clipboard.writeText(text);
-      setCopied(`${what} copied`);
-    } catch {
-      setCopied("the browser does not allow copying");
-    }
-  };
   return (
     <div className="log-detail" style={{ top: ROW, height: DETAIL }}>
       <div className="inline">
-        <button type="button" onClick={() => copy("JSON", JSON.stringify(entry, null, 2))}>
-          Copy as JSON
-        </button>
-        <button type="button" onClick={() => copy("curl", `curl ${window.location.origin}/api/v1/logs/${entry.id}`)}>
-          Copy as curl
-        </button>
+        <Copy text={() => JSON.stringify(entry, null, 2)} what="JSON" title="Copy as JSON" />
+        <Copy text={`curl ${window.location.origin}/api/v1/logs/${entry.id}`} what="curl" title="Copy as curl" />
         <button type="button" aria-pressed={around} onClick={() => setAround(!around)}>
           Surrounding lines
         </button>
@@ -71,9 +59,6 @@ export function LogDetail({ entry, put }: { entry: LogEntry; put: Put }) {
             View all in batch
           </button>
         )}
-        <span role="status" className="soft small">
-          {copied}
-        </span>
       </div>
       {around ? (
         <Surrounding entry={entry} />

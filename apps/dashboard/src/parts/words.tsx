@@ -13,11 +13,11 @@ export function Tenant({ id }: { id: string | null }) {
   return id === DEFAULT_TENANT ? <span className="soft">the default one</span> : <span className="mono small">{id}</span>;
 }
 
-export function Copy({ text, what }: { text: string; what: string }) {
+export function Copy({ text, what, title = "Copy" }: { text: string | (() => string); what: string; title?: string }) {
   const [said, setSaid] = useState("");
   const copy = async () => {
     try {
-      await navigator.clipboard.writeText(text);
+      await navigator.clipboard.writeText(typeof text === "string" ? text : text());
       setSaid(`${what} copied`);
     } catch {
       setSaid("the browser does not allow copying");
@@ -26,7 +26,7 @@ export function Copy({ text, what }: { text: string; what: string }) {
   return (
     <>
       <button type="button" onClick={copy}>
-        Copy
+        {title}
       </button>
       <span role="status" className="soft small">
         {said}
