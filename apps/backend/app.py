@@ -38,6 +38,7 @@ from apps.backend.doors import (
     sequence,
 )
 from apps.backend.faults import Faults
+from apps.backend.listeners import Fronts
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
 from apps.backend.live.feed import Feed
@@ -60,7 +61,7 @@ from tracehub.runtime.lifecycle import end
 from tracehub.runtime.settings import Settings
 from tracehub.storage.archive import Archives
 from tracehub.storage.postgres.alerts import AlertStore
-from tracehub.storage.postgres.connect import open_pool
+from tracehub.storage.postgres.connect import POOL_MAX, open_pool, shared
 from tracehub.storage.postgres.counting import LogCounts
 from tracehub.storage.postgres.keys import KeyStore
 from tracehub.storage.postgres.ledger import PostgresLedger
@@ -106,12 +107,13 @@ class Stores:
     @classmethod
     def of(cls, settings: Settings) -> Stores:
         """Nothing is connected yet."""
+        most, searches = shared(settings.db_max_open_conns, POOL_MAX, SEARCHES_MAX)
         return cls(
             open_redis(settings.redis()),
             open_redis(settings.redis(), timeout_s=None),
             open_redis(settings.buffer_redis()),
-            open_pool(settings.database(), "tracehub-backend"),
-            open_pool(settings.database(), "tracehub-backend-search", most=SEARCHES_MAX),
+            open_pool(settings.database(), "tracehub-backend", most=most),
+            open_pool(settings.database(), "tracehub-backend-search", most=searches),
         )
 
     async def open(self) -> None:
@@ -210,7 +212,7 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
             *(asyncio.create_task(part.run()) for part in running),
             *([] if is_loopback(settings.host) else [asyncio.create_task(Exposure(redis).keep_saying())]),
         ]
-        log.info("backend.started", host=settings.host, port=settings.port, faults=settings.faults)
+        log.info("backend.started", host=settings.host, **settings.listeners(), faults=settings.faults)
         yield
         await end(background)
         await stores.close()
@@ -218,7 +220,12 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
 
     application.router.lifespan_context = lifespan
     return with_hygiene(
-        by_path(application, below(ctx, live), logstream_app=logstream.application(ctx)),
+        by_path(
+            application,
+            below(ctx, live),
+            logstream_app=logstream.application(ctx),
+            fronts=Fronts(settings),
+        ),
         metrics.tally,
     )
 
@@ -233,7 +240,9 @@ def below(ctx: Context, live: Live) -> dict[str, ASGIApp]:
     }
 
 
-def by_path(application: Starlette, others: Mapping[str, ASGIApp], *, logstream_app: ASGIApp) -> ASGIApp:
+def by_path(
+    application: Starlette, others: Mapping[str, ASGIApp], *, logstream_app: ASGIApp, fronts: Fronts
+) -> ASGIApp:
     """Several applications behind one port: `others` by what their paths begin with; or, without a slash at the end,
     by what they are."""
     fast = straight(ingest.ingest, application)
@@ -251,9 +260,11 @@ def by_path(application: Starlette, others: Mapping[str, ASGIApp], *, logstream_
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         if path == "/ingest" and scope["type"] == "http" and scope["method"] == "POST":
-            inner: ASGIApp = fast
-        elif (other := other_at(path)) is not None:
-            inner = other
+            await fast(scope, receive, send)
+            return
+        path = fronts.lead(scope)
+        if (other := other_at(path)) is not None:
+            inner: ASGIApp = other
         elif logstream.is_below(path):
             inner = logstream_app
         elif web.wants(scope) or (pages.is_visit(scope) and is_nowhere(scope)):
