@@ -50,6 +50,7 @@ from apps.backend.metrics import Metrics, Tally
 from apps.backend.numbering import Numbering
 from apps.backend.protocol import CROWDED
 from apps.backend.submission import Submitter
+from apps.backend.tracing import close_spans, follow, open_spans, traced
 from tracehub.pipeline.alerts import Outlook
 from tracehub.protocol import ids
 from tracehub.protocol.addresses import is_loopback
@@ -156,14 +157,11 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
         workers=workers, queue=queue, ledger=ledger, reading=reading, board=board, faults=faults, clock=now_ms
     )
     backend_id = secrets.token_hex(6)
+    spans = open_spans(settings)
     submitter = Submitter(
-        queue,
-        ledger,
-        backend_id=backend_id,
-        clock=now_ms,
-        random=random_bytes,
-        receipt_wait_s=settings.receipt_wait_ms / 1000,
-    )
+        queue, ledger, backend_id=backend_id, clock=now_ms, random=random_bytes,
+        receipt_wait_s=settings.receipt_wait_ms / 1000, watch=follow if spans else None,
+    )  # fmt: skip
     key_store = KeyStore(pool)
     access = Access(
         key_store, queue, settings.given_keys(), now_ms,
@@ -216,17 +214,16 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
         yield
         await end(background)
         await stores.close()
+        await close_spans(spans)
         log.info("backend.stopped")
 
     application.router.lifespan_context = lifespan
-    return with_hygiene(
-        by_path(
-            application,
-            below(ctx, live),
-            logstream_app=logstream.application(ctx),
-            fronts=Fronts(settings),
+    return traced(
+        with_hygiene(
+            by_path(application, below(ctx, live), logstream.application(ctx), Fronts(settings)),
+            metrics.tally,
         ),
-        metrics.tally,
+        spans,
     )
 
 
@@ -241,7 +238,7 @@ def below(ctx: Context, live: Live) -> dict[str, ASGIApp]:
 
 
 def by_path(
-    application: Starlette, others: Mapping[str, ASGIApp], *, logstream_app: ASGIApp, fronts: Fronts
+    application: Starlette, others: Mapping[str, ASGIApp], logstream_app: ASGIApp, fronts: Fronts
 ) -> ASGIApp:
     """Several applications behind one port: `others` by what their paths begin with; or, without a slash at the end,
     by what they are."""

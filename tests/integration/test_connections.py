@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from urllib.parse import unquote, urlsplit
 
 import asyncpg
 import httpx
+import pytest
 
 from tests.integration.asking import batch
 from tests.integration.conftest import Deployment
@@ -43,3 +45,23 @@ async def test_a_process_keeps_within_its_connections(deploy: Callable[..., Depl
         assert 1 <= of_worker <= MOST
     finally:
         await looking.close()
+
+
+def test_parts_of_addresses_reach_the_stores(
+    deploy: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As other programs name them: POSTGRES_… to one backend, DB_… to another, REDIS_… to both."""
+    deployment = deploy(database_url="", redis_url="", buffer_redis_url="")
+    store, queue = urlsplit(deployment.database), urlsplit(deployment.queue_url)
+    database = store.path.strip("/")
+    parts = {"HOST": store.hostname, "PORT": store.port, "USER": store.username, "PASSWORD": store.password}
+    secret = unquote(queue.password or "")
+    for name, value in {"HOST": queue.hostname, "PORT": queue.port, "PASSWORD": secret, "DB": 0}.items():
+        monkeypatch.setenv(f"REDIS_{name}", str(value))
+    for prefix, rest in (("POSTGRES_", {"DB": database}), ("DB_", {"NAME": database, "SSL_MODE": "disable"})):
+        with monkeypatch.context() as patch:
+            for name, value in {**parts, **rest}.items():
+                patch.setenv(prefix + name, unquote(str(value)))
+            part = deployment.backend()
+        told = httpx.get(part.url + "/health", trust_env=False).json()
+        assert (told["postgres"], told["redis"]) == ("up", "up")

@@ -30,6 +30,8 @@ QUIET = {
     "uvicorn.access": logging.WARNING,
     "uvicorn.error": logging.WARNING,
     "asyncio": logging.WARNING,
+    "opentelemetry": logging.CRITICAL,  # it repeats itself while nobody takes its spans; spans.py says it once
+    "urllib3": logging.ERROR,  # the same
 }
 
 _ADDRESS_PASSWORD = re.compile(
