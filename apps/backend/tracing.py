@@ -83,15 +83,19 @@ def _is_bad(future: asyncio.Future[Any]) -> bool:
 
 
 def open_spans(settings: Settings) -> Spans | None:
-    """Where spans go to; None when they go nowhere."""
+    """Where spans go to; None when they go nowhere, also because of a bad `OTEL_…` variable: logs are taken anyway."""
     if not settings.otel_exporter_otlp_endpoint:
         return None
     try:
         from apps.backend.spans import Spans
+
+        return Spans(settings.otel_exporter_otlp_endpoint, settings.otel_service_name)
     except ImportError:
-        log.warning("tracing.off", reason=MISSING)
-        return None
-    return Spans(settings.otel_exporter_otlp_endpoint, settings.otel_service_name)
+        reason = MISSING
+    except ValueError as error:
+        reason = str(error)
+    log.warning("tracing.off", reason=reason)
+    return None
 
 
 async def close_spans(spans: Spans | None) -> None:

@@ -68,6 +68,13 @@ def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'tracehub[tracing]'" in lines[0]["reason"]
 
 
+def test_a_bad_variable_of_the_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "16")
+    with capture_logs() as lines:
+        assert open_spans(Settings(otel_exporter_otlp_endpoint="http://127.0.0.1:1")) is None
+    assert "max_export_batch_size" in lines[0]["reason"]
+
+
 @pytest.mark.parametrize(
     ("moments", "ends"),
     [
