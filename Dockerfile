@@ -15,7 +15,7 @@ COPY --from=build /opt/tracehub /opt/tracehub
 ENV PATH=/opt/tracehub/bin:$PATH PYTHONUNBUFFERED=1
 USER tracehub
 WORKDIR /home/tracehub
-EXPOSE 3001
+EXPOSE 3001 5002 8000 8080 8081
 # `tracehub` becomes the part it starts, so the part itself is process 1 and hears SIGTERM.
 ENTRYPOINT ["tracehub"]
 CMD ["--help"]

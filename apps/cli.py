@@ -324,16 +324,9 @@ def bench(context: typer.Context) -> None:
 
 
 def _settings() -> Settings:
-    """The settings of the environment; a bad one is named, and that is the end."""
-    from pydantic import ValidationError
+    from tracehub.runtime.settings import read_settings
 
-    from tracehub.runtime.settings import Settings as Loaded
-
-    try:
-        return Loaded()
-    except ValidationError as error:
-        lines = [f"TRACEHUB_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()]
-        _fail("\n".join(lines), EXIT_USAGE)
+    return read_settings()
 
 
 def _become(module: str, arguments: list[str], variables: Mapping[str, Any]) -> NoReturn:

@@ -23,8 +23,11 @@ TEMPLATE = "template_tracehub"
 
 # A variable of the machine must never lead a test to somebody's database, or show it somebody's key.
 for name in list(os.environ):
-    if name.startswith(("TRACEHUB_", "POSTGRES_", "REDIS_", "DB_", "PG", "LOG_", "SMTP_")) or name in (
+    if name.startswith(
+        ("TRACEHUB_", "POSTGRES_", "REDIS_", "DB_", "PG", "LOG_", "SMTP_", "OTEL_")
+    ) or name in (
         *("DATABASE_URL", "API_SECRET", "OBS_API_KEY", "UI_SECRET"),
+        *("SERVER_PORT", "HTTP_PORT", "WS_PORT", "OBS_PORT"),
     ):
         del os.environ[name]
 

@@ -1,13 +1,14 @@
-"""The backend process: all HTTP and Socket.IO on one port. `python -m apps.backend`.
+"""The backend process: all HTTP and Socket.IO on each of its ports. `python -m apps.backend`.
 
-Refuses to listen beyond loopback while no key is needed to write or to read (exit 2). Stops on SIGTERM or SIGINT:
-accepts no more, lets running requests end, closes.
+Refuses to listen beyond loopback while no key is needed to write or to read, and on a port that is taken (exit 2).
+Stops on SIGTERM or SIGINT: accepts no more, lets running requests end, closes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 import threading
 from types import FrameType
@@ -23,7 +24,8 @@ from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.grants import READ, WRITE, Grant, environment_grants, open_scopes
 from tracehub.runtime import logging as logs
 from tracehub.runtime.lifecycle import freeze_heap
-from tracehub.runtime.settings import Settings
+from tracehub.runtime.listening import ListenError, listening
+from tracehub.runtime.settings import Settings, read_settings
 from tracehub.storage.postgres.keys import KeyStore
 
 KEEP_ALIVE_S = 30
@@ -34,7 +36,7 @@ NEEDED = {WRITE: "TRACEHUB_WRITE_KEY", READ: "TRACEHUB_READ_KEY"}
 
 def main() -> None:
     """Entry point of `tracehub backend`."""
-    settings = Settings()
+    settings = read_settings()
     logs.configure(settings.log_level, settings.log_format)
     if not is_loopback(settings.host) and not settings.insecure and (reason := why_open(settings)):
         sys.stderr.write(
@@ -42,9 +44,14 @@ def main() -> None:
             "TRACEHUB_HOST=127.0.0.1, or set TRACEHUB_INSECURE=1 if something else guards it\n"
         )
         raise SystemExit(2)
+    try:
+        sockets = listening(settings.host, settings.listeners())
+    except ListenError as error:
+        sys.stderr.write(f"tracehub: {error}\n")
+        raise SystemExit(2) from None
     freeze_heap()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        started = runner.run(serve(settings))
+        started = runner.run(serve(settings, sockets))
     if not started:
         raise SystemExit(3)
 
@@ -87,13 +94,11 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-async def serve(settings: Settings) -> bool:
+async def serve(settings: Settings, sockets: list[socket.socket]) -> bool:
     """Serve until a signal comes; False when the server could not start (the log says why)."""
     stop = threading.Event()
     config = uvicorn.Config(
         build(settings, stop.is_set),
-        host=settings.host,
-        port=settings.port,
         http=BoundedProtocol,
         ws="websockets-sansio",
         ws_max_size=64 * 1024,
@@ -108,7 +113,7 @@ async def serve(settings: Settings) -> bool:
     )
     server = _Server(config, stop)
     with contextlib.suppress(KeyboardInterrupt):
-        await server.serve()
+        await server.serve(sockets)
     return server.started
 
 

@@ -38,6 +38,7 @@ from apps.backend.doors import (
     sequence,
 )
 from apps.backend.faults import Faults
+from apps.backend.listeners import Fronts
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
 from apps.backend.live.feed import Feed
@@ -49,6 +50,7 @@ from apps.backend.metrics import Metrics, Tally
 from apps.backend.numbering import Numbering
 from apps.backend.protocol import CROWDED
 from apps.backend.submission import Submitter
+from apps.backend.tracing import close_spans, follow, open_spans, traced
 from tracehub.pipeline.alerts import Outlook
 from tracehub.protocol import ids
 from tracehub.protocol.addresses import is_loopback
@@ -60,7 +62,7 @@ from tracehub.runtime.lifecycle import end
 from tracehub.runtime.settings import Settings
 from tracehub.storage.archive import Archives
 from tracehub.storage.postgres.alerts import AlertStore
-from tracehub.storage.postgres.connect import open_pool
+from tracehub.storage.postgres.connect import POOL_MAX, open_pool, shared
 from tracehub.storage.postgres.counting import LogCounts
 from tracehub.storage.postgres.keys import KeyStore
 from tracehub.storage.postgres.ledger import PostgresLedger
@@ -106,12 +108,13 @@ class Stores:
     @classmethod
     def of(cls, settings: Settings) -> Stores:
         """Nothing is connected yet."""
+        most, searches = shared(settings.db_max_open_conns, POOL_MAX, SEARCHES_MAX)
         return cls(
             open_redis(settings.redis()),
             open_redis(settings.redis(), timeout_s=None),
             open_redis(settings.buffer_redis()),
-            open_pool(settings.database(), "tracehub-backend"),
-            open_pool(settings.database(), "tracehub-backend-search", most=SEARCHES_MAX),
+            open_pool(settings.database(), "tracehub-backend", most=most),
+            open_pool(settings.database(), "tracehub-backend-search", most=searches),
         )
 
     async def open(self) -> None:
@@ -154,14 +157,11 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
         workers=workers, queue=queue, ledger=ledger, reading=reading, board=board, faults=faults, clock=now_ms
     )
     backend_id = secrets.token_hex(6)
+    spans = open_spans(settings)
     submitter = Submitter(
-        queue,
-        ledger,
-        backend_id=backend_id,
-        clock=now_ms,
-        random=random_bytes,
-        receipt_wait_s=settings.receipt_wait_ms / 1000,
-    )
+        queue, ledger, backend_id=backend_id, clock=now_ms, random=random_bytes,
+        receipt_wait_s=settings.receipt_wait_ms / 1000, watch=follow if spans else None,
+    )  # fmt: skip
     key_store = KeyStore(pool)
     access = Access(
         key_store, queue, settings.given_keys(), now_ms,
@@ -210,16 +210,20 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
             *(asyncio.create_task(part.run()) for part in running),
             *([] if is_loopback(settings.host) else [asyncio.create_task(Exposure(redis).keep_saying())]),
         ]
-        log.info("backend.started", host=settings.host, port=settings.port, faults=settings.faults)
+        log.info("backend.started", host=settings.host, **settings.listeners(), faults=settings.faults)
         yield
         await end(background)
         await stores.close()
+        await close_spans(spans)
         log.info("backend.stopped")
 
     application.router.lifespan_context = lifespan
-    return with_hygiene(
-        by_path(application, below(ctx, live), logstream_app=logstream.application(ctx)),
-        metrics.tally,
+    return traced(
+        with_hygiene(
+            by_path(application, below(ctx, live), logstream.application(ctx), Fronts(settings)),
+            metrics.tally,
+        ),
+        spans,
     )
 
 
@@ -233,7 +237,9 @@ def below(ctx: Context, live: Live) -> dict[str, ASGIApp]:
     }
 
 
-def by_path(application: Starlette, others: Mapping[str, ASGIApp], *, logstream_app: ASGIApp) -> ASGIApp:
+def by_path(
+    application: Starlette, others: Mapping[str, ASGIApp], logstream_app: ASGIApp, fronts: Fronts
+) -> ASGIApp:
     """Several applications behind one port: `others` by what their paths begin with; or, without a slash at the end,
     by what they are."""
     fast = straight(ingest.ingest, application)
@@ -251,9 +257,11 @@ def by_path(application: Starlette, others: Mapping[str, ASGIApp], *, logstream_
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         if path == "/ingest" and scope["type"] == "http" and scope["method"] == "POST":
-            inner: ASGIApp = fast
-        elif (other := other_at(path)) is not None:
-            inner = other
+            await fast(scope, receive, send)
+            return
+        path = fronts.lead(scope)
+        if (other := other_at(path)) is not None:
+            inner: ASGIApp = other
         elif logstream.is_below(path):
             inner = logstream_app
         elif web.wants(scope) or (pages.is_visit(scope) and is_nowhere(scope)):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -63,13 +64,16 @@ class Submitter:
         clock: Clock,
         random: Random,
         receipt_wait_s: float = 0.5,
+        watch: Callable[[Pending], None] | None = None,
     ) -> None:
+        """`watch` is shown each request that is handed in."""
         self._queue = queue
         self._ledger = ledger
         self._backend_id = backend_id
         self._clock = clock
         self._random = random
         self._receipt_wait_s = receipt_wait_s
+        self._watch = watch
         self._pending: deque[Pending] = deque()
         self._pending_bytes = 0
         self._jobs: dict[str, list[Pending]] = {}  # without receipt
@@ -87,6 +91,8 @@ class Submitter:
         loop = asyncio.get_running_loop()
         now = monotonic_s()
         pending = Pending(request, encoded, now, now + wait_s, loop.create_future(), loop.create_future())
+        if self._watch is not None:
+            self._watch(pending)
         self._pending.append(pending)
         self._pending_bytes += len(encoded)
         if self._timer is None or len(self._out) < GROUP_JOBS_MAX:  # else it would only look again

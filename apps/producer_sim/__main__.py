@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from apps.producer_sim.runner import Options, run
-from tracehub.runtime.settings import Settings
+from tracehub.runtime.settings import Settings, read_settings
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - where to connect to
 
@@ -29,7 +29,7 @@ def producer_sim(
     seconds: Annotated[float, typer.Option(min=0.0, help="stop after this; 0: run until stopped")] = 0.0,
 ) -> None:
     """Produce believable traffic of one service. Ends well on SIGTERM: drains first."""
-    settings = Settings()
+    settings = read_settings()
     logging.basicConfig(
         level=settings.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(message)s"
     )

@@ -6,11 +6,12 @@ import ipaddress
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tracehub.protocol.grants import READ, WRITE, environment_grants, open_scopes
 from tracehub.runtime.embedded.ports import free_port
+from tracehub.runtime.listening import ListenError, listening
 from tracehub.runtime.settings import Settings
 
 SIMULATED_SERVICES = ("auth-svc", "payment-svc", "notif-svc")
@@ -35,6 +36,7 @@ class Options:
     buffer_redis_url: str
     worker_restart_ms: int
     insecure: bool
+    further_ports: Mapping[str, int] = field(default_factory=dict)  # by the settings that name them
     is_closed: bool = False  # keys of the environment guard both writing and reading
 
     @property
@@ -71,6 +73,7 @@ def options_from(settings: Settings, flags: Mapping[str, object]) -> Options:
         buffer_redis_url=values.buffer_redis_url,
         worker_restart_ms=values.worker_restart_ms,
         insecure=values.insecure,
+        further_ports={name: port for name, port in values.listeners().items() if name != "TRACEHUB_PORT"},
         is_closed=open_scopes(environment_grants(values.given_keys()).values()).isdisjoint((WRITE, READ)),
     )
 
@@ -81,7 +84,7 @@ def check_listening(options: Options) -> None:
         found = socket.getaddrinfo(options.host or None, options.port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise RefusedError(f"--host {options.host}: {error.strerror}") from error
-    for family, kind, _, _, address in found:
+    for *_, address in found:
         is_loopback = ipaddress.ip_address(str(address[0]).split("%")[0]).is_loopback
         if not is_loopback and not options.insecure and not options.is_closed:
             raise RefusedError(
@@ -90,15 +93,11 @@ def check_listening(options: Options) -> None:
                 "Set TRACEHUB_WRITE_KEY and TRACEHUB_READ_KEY, listen on 127.0.0.1, or set TRACEHUB_INSECURE=1 "
                 "if something else keeps strangers out."
             )
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(address)
-            except OSError as error:
-                raise RefusedError(
-                    f"cannot listen on {options.host}:{options.port}: {error.strerror}. "
-                    f"Is something else running there? Choose another with --port."
-                ) from error
+    try:
+        for probe in listening(options.host, {"--port": options.port, **options.further_ports}):
+            probe.close()
+    except ListenError as error:
+        raise RefusedError(f"{error}. Is something else running there? Choose another one.") from error
 
 
 def child_environment(options: Options, stores: Mapping[str, str]) -> dict[str, str]:
@@ -107,7 +106,7 @@ def child_environment(options: Options, stores: Mapping[str, str]) -> dict[str, 
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name != "DATABASE_URL" and not name.startswith(competing)
+        if name == "DB_MAX_OPEN_CONNS" or not (name == "DATABASE_URL" or name.startswith(competing))
     }
     root = Path(__file__).resolve().parents[2]  # where `apps` and `tracehub` are imported from
     paths = [str(root), *filter(None, [kept.get("PYTHONPATH")])]

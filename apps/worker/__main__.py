@@ -18,7 +18,7 @@ import uvloop
 from arq.cron import CronJob, cron
 from redis.asyncio import Redis
 
-from apps.worker.alerting import Alerting
+from apps.worker.alerting import CONNECTIONS_MAX, Alerting
 from apps.worker.arq_worker import QueueWorker
 from apps.worker.closing import keep_closing
 from apps.worker.committer import Committer
@@ -39,8 +39,8 @@ from tracehub.protocol.errors import TraceHubError
 from tracehub.runtime import logging as logs
 from tracehub.runtime.clock import now_ms
 from tracehub.runtime.lifecycle import end, freeze_heap
-from tracehub.runtime.settings import Settings
-from tracehub.storage.postgres.connect import open_pool, worker_application
+from tracehub.runtime.settings import Settings, read_settings
+from tracehub.storage.postgres.connect import POOL_MAX, open_pool, shared, worker_application
 from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.policies import Policies
 from tracehub.storage.postgres.retention import RetentionLock
@@ -69,7 +69,8 @@ async def run(settings: Settings) -> None:
     buffers_redis = open_redis(settings.buffer_redis())
     workers = Workers(redis)
     application = worker_application(worker_id, incarnation)
-    pool = open_pool(settings.database(), application)
+    most, for_alerts = shared(settings.db_max_open_conns, POOL_MAX, CONNECTIONS_MAX)
+    pool = open_pool(settings.database(), application, most=most)
     await pool  # opens no connection yet: Postgres may come later
     queue = RedisQueue(redis)
     watch = LockWatch(workers.is_alive)
@@ -81,7 +82,7 @@ async def run(settings: Settings) -> None:
         gap_grace_ms=settings.gap_grace_ms,
         watch=watch,
     )
-    alerting = Alerting(settings, redis, queue, now_ms)
+    alerting = Alerting(settings, redis, queue, now_ms, connections_max=for_alerts)
     await alerting.pool
     publisher = Publisher(queue, worker_id, settings.live_entries_per_second_max, alerting.notice)
     committer = Committer(
@@ -202,7 +203,7 @@ def _queue_workers(
 
 def main() -> None:
     """Entry point of `tracehub worker`."""
-    settings = Settings()
+    settings = read_settings()
     logs.configure(settings.log_level, settings.log_format)
     freeze_heap()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

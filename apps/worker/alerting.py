@@ -43,9 +43,17 @@ CONNECTIONS_MAX = LOOKS_AT_ONCE + 2  # and one to know the alerts, one for deliv
 class Alerting:
     """Everything about alerts that one worker does."""
 
-    def __init__(self, settings: Settings, redis: Redis, queue: RedisQueue, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        redis: Redis,
+        queue: RedisQueue,
+        clock: Clock,
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
         self._clock = clock
-        self.pool = open_pool(settings.database(), "tracehub-alerts", most=CONNECTIONS_MAX)
+        self.pool = open_pool(settings.database(), "tracehub-alerts", most=connections_max)
         self._store = AlertStore(self.pool, LogSearch(self.pool).fetch)
         self._outlook = Outlook(self._store, LedgerReading(self.pool), queue.marks, settings.public_url)
         self._watchlist = Watchlist()

@@ -68,14 +68,14 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(host: str = "127.0.0.1") -> AsyncIterator[Receiver]:
+async def receiving(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Receiver]:
     """A receiver that runs in the test's own loop."""
     receiver = Receiver()
     app = web.Application(client_max_size=2**20)
     app.router.add_route("*", "/{path:.*}", receiver.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, host, 0)
+    site = web.TCPSite(runner, host, port)
     await site.start()
     receiver.url = f"http://{host}:{runner.addresses[0][1]}"
     try:

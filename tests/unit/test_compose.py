@@ -14,12 +14,19 @@ import yaml
 
 from apps.cli import app
 from apps.producer_sim.__main__ import producer_sim
-from tracehub.runtime.settings import Settings
+from tracehub.runtime.settings import ALIASES, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service.get("image") == "tracehub"}
+
+FURTHER = {
+    "SERVER_PORT": "5002",
+    "HTTP_PORT": "8081",
+    "WS_PORT": "8080",
+    "OBS_PORT": "8000",
+}  # log-service.md §9
 
 # https://github.com/compose-spec/compose-spec/blob/main/05-services.md, as far as we use or may use it
 SERVICE_KEYS = {
@@ -98,13 +105,15 @@ def test_command_and_variables_exist(name: str) -> None:
         known = {f"--{parameter}" for parameter in inspect.signature(producer_sim).parameters}
         assert {word for word in words if word.startswith("--")} <= known
     variables = {f"TRACEHUB_{field.upper()}" for field in Settings.model_fields}
+    variables |= {name for names in ALIASES.values() for name in names}
     assert OURS[name].get("environment", {}).keys() <= variables
 
 
 def test_only_loopback_of_the_host_is_published() -> None:
     """Everything is open inside: only this machine may reach it."""
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"backend": ["127.0.0.1:3001:3001"]}
+    assert published == {"backend": [f"127.0.0.1:{port}:{port}" for port in (3001, *FURTHER.values())]}
+    assert OURS["backend"]["environment"] | FURTHER == OURS["backend"]["environment"]
     insecure = {name for name, service in OURS.items() if "TRACEHUB_INSECURE" in service["environment"]}
     assert insecure == {"backend"}
 

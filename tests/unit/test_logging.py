@@ -65,6 +65,8 @@ def test_secrets_are_masked() -> None:
     logging.getLogger("library").error("to postgresql://me:s3cret@db/x")
     assert "s3cret" not in stream.getvalue()
     assert masked("postgresql://me:a:b@db/x") == "postgresql://me:***@db/x"
+    assert masked("redis://:a@b@h:1/0 to redis://:c@h") == "redis://:***@h:1/0 to redis://:***@h"
+    assert masked("postgresql://db/x?user=me&password=p") == "postgresql://db/x?user=me&password=***"
     assert masked("http://127.0.0.1:3001/x@y") == "http://127.0.0.1:3001/x@y"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -35,11 +36,13 @@ def test_stray_variables_never_reach_children(monkeypatch: pytest.MonkeyPatch) -
     for name in ("DATABASE_URL", "POSTGRES_HOST", "DB_HOST", "REDIS_URL", "REDIS_PASSWORD", "PGPASSWORD"):
         monkeypatch.setenv(name, "stray")
     monkeypatch.setenv("SMTP_HOST", "mail")
+    monkeypatch.setenv("DB_MAX_OPEN_CONNS", "9")
     options = options_from(Settings(), {})
     assert options.database_url == options.redis_url == ""
     environment = child_environment(options, STORES)
     assert "stray" not in environment.values()
     assert environment["SMTP_HOST"] == "mail"
+    assert environment["DB_MAX_OPEN_CONNS"] == "9"
     assert environment["TRACEHUB_DATABASE_URL"] == "postgresql://ours/x"
 
 
@@ -54,6 +57,15 @@ def test_open_server_stays_on_loopback() -> None:
         check_listening(options_from(Settings(), {"host": "0.0.0.0", "port": 0}))
     check_listening(options_from(Settings(), {"host": "localhost", "port": 0}))
     check_listening(options_from(Settings(), {"host": "0.0.0.0", "port": 0, "insecure": True}))
+
+
+def test_ports_that_are_taken_are_refused_before_any_start() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        with pytest.raises(RefusedError, match=f"--port {taken}: Address already in use"):
+            check_listening(options_from(Settings(), {"port": taken}))
+        with pytest.raises(RefusedError, match=f"OBS_PORT {taken}"):
+            check_listening(options_from(Settings(obs_port=taken), {"port": 0}))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""The only clocks: wall time in milliseconds for what is written down, monotonic seconds for waiting. And the only
-randomness."""
+"""The only clocks: wall time in milliseconds for what is written down (nanoseconds for spans), monotonic seconds for
+waiting. And the only randomness."""
 
 from __future__ import annotations
 
@@ -36,3 +36,8 @@ random_bytes: Random = _Pool()
 def now_ms() -> int:
     """Unix milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def now_ns() -> int:
+    """Unix nanoseconds."""
+    return time.time_ns()

@@ -30,9 +30,14 @@ QUIET = {
     "uvicorn.access": logging.WARNING,
     "uvicorn.error": logging.WARNING,
     "asyncio": logging.WARNING,
+    "opentelemetry": logging.CRITICAL,  # it repeats itself while nobody takes its spans; spans.py says it once
+    "urllib3": logging.ERROR,  # the same
 }
 
-_ADDRESS_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]+(?=@)")
+_ADDRESS_PASSWORD = re.compile(
+    r"(?<=://)([^/@\s:]*):[^/\s]+(?=@)"
+)  # up to the last @: some forget to encode it
+_QUERY_PASSWORD = re.compile(r"(?<=[?&]password=)[^&\s]+", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|authorization|api_?key|cookie", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -45,8 +50,8 @@ def printable(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """The text without the passwords of the addresses in it: `redis://user:***@host`."""
-    return _ADDRESS_PASSWORD.sub(rf"\1:{MASK}", text)
+    """The text without the passwords of the addresses in it: `redis://user:***@host`, `redis://host?password=***`."""
+    return _QUERY_PASSWORD.sub(MASK, _ADDRESS_PASSWORD.sub(rf"\1:{MASK}", text))
 
 
 def configure(level: str = "info", form: str = "auto", stream: TextIO | None = None) -> None:

@@ -1,23 +1,24 @@
 """Every setting, its default and its environment variable (`TRACEHUB_<NAME>`).
 
-`tracehub config` prints this table. Database and Redis addresses also obey the usual names (`DATABASE_URL`,
-`POSTGRES_*`, `DB_*`, `REDIS_*`) for the single processes; `tracehub up` does not (apps/up/options.py), so a
-stray variable can never make it migrate somebody else's database.
+`tracehub config` prints this table. Database and Redis addresses also obey the usual names (store_addresses.py)
+for the single processes; `tracehub up` does not (apps/up/options.py), so a stray variable can never make it migrate
+somebody else's database.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tracehub.protocol.retention import DAYS_MAX
 from tracehub.protocol.schedule import read_schedule
+from tracehub.runtime import store_addresses
 
 MIB = 1024 * 1024
 # Each one that is set counts (log-service.md §1.4): scope, the setting, and the other names of it.
@@ -30,6 +31,13 @@ KEYS = (
 ALIASES = {
     name: (name.upper(),)
     for name in (
+        "server_port",
+        "http_port",
+        "ws_port",
+        "obs_port",
+        "db_max_open_conns",
+        "otel_exporter_otlp_endpoint",
+        "otel_service_name",
         "log_retention_days",
         "log_max_size_gb",
         "log_cleanup_enabled",
@@ -42,12 +50,22 @@ ALIASES = {
         "smtp_tls",
     )
 }
+DB_CONNECTIONS_MIN = 8  # with fewer, what waits for a lock in a worker would hold up what frees the lock
 PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue"
 
 
 def _also(name: str) -> AliasChoices:
     """A setting that has its name without our prefix, too."""
     return AliasChoices(f"TRACEHUB_{name.upper()}", name)
+
+
+def _listener(name: str, what: str) -> int:
+    """The setting of a further port; 0 is off."""
+    port: int = Field(
+        default=0, ge=0, le=65535, validation_alias=_also(name),
+        description=f"a further port to listen on, 0: none; {what}; also {name.upper()}",
+    )  # fmt: skip
+    return port
 
 
 class Settings(BaseSettings):
@@ -59,6 +77,10 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="address the backend listens on")
     port: int = Field(default=3001, ge=0, le=65535, description="port of HTTP, Socket.IO and the dashboard")
+    server_port: int = _listener("server_port", "everything as on TRACEHUB_PORT")
+    http_port: int = _listener("http_port", "there / is the API documentation")
+    ws_port: int = _listener("ws_port", "there a WebSocket is accepted on any path")
+    obs_port: int = _listener("obs_port", "everything as on TRACEHUB_PORT")
     connections_max: int = Field(
         default=4_096, ge=1, description="connections a backend serves; more are told to come later"
     )
@@ -66,9 +88,19 @@ class Settings(BaseSettings):
         default=Path(".tracehub"), description="where `up` keeps databases, buffers and run.json"
     )
     database_url: str = Field(
-        default="", description="Postgres; empty: DATABASE_URL, POSTGRES_*, DB_*, localhost"
+        default="",
+        description="Postgres; empty: DATABASE_URL, else POSTGRES_HOST, _PORT, _USER, _PASSWORD, _DB, else DB_HOST,"
+        " _PORT, _USER, _PASSWORD, _NAME, _SSL_MODE, else localhost:5432",
     )
-    redis_url: str = Field(default="", description="Redis of the queue; empty: REDIS_URL, REDIS_*, localhost")
+    db_max_open_conns: int = Field(
+        default=50, ge=DB_CONNECTIONS_MIN, validation_alias=_also("db_max_open_conns"),
+        description="connections to Postgres of one process at most; also DB_MAX_OPEN_CONNS",
+    )  # fmt: skip
+    redis_url: str = Field(
+        default="",
+        description="Redis of the queue; empty: REDIS_URL, else REDIS_HOST, _PORT, _PASSWORD, _DB (localhost:6379,"
+        " 0)",
+    )
     buffer_redis_url: str = Field(
         default="", description="Redis of the producers' buffers; empty: the queue's"
     )
@@ -87,6 +119,15 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="auto (console on a terminal, else json), json or console"
     )
+    otel_exporter_otlp_endpoint: str = Field(
+        default="", validation_alias=_also("otel_exporter_otlp_endpoint"),
+        description="where spans go by OTLP/HTTP, without /v1/traces; empty: nowhere; also"
+        " OTEL_EXPORTER_OTLP_ENDPOINT",
+    )  # fmt: skip
+    otel_service_name: str = Field(
+        default="tracehub", validation_alias=_also("otel_service_name"),
+        description="our name in spans; also OTEL_SERVICE_NAME",
+    )  # fmt: skip
 
     ack_timeout_s: float = Field(default=5.0, gt=0, description="longest wait of a request for its commit")
     receipt_wait_ms: int = Field(
@@ -203,6 +244,12 @@ class Settings(BaseSettings):
         read_schedule(text)
         return text
 
+    def listeners(self) -> dict[str, int]:
+        """The ports to listen on, by the settings that name them: TRACEHUB_PORT and those that are not off."""
+        further = ("server_port", "http_port", "ws_port", "obs_port")
+        named = {name.upper(): getattr(self, name) for name in further}
+        return {"TRACEHUB_PORT": self.port} | {name: port for name, port in named.items() if port}
+
     def archives(self) -> tuple[Path, list[str], list[str]]:
         """Where archives may be: the folder of files, the schemes of URLs, the prefixes for bound keys."""
         schemes = [part.strip().lower() for part in self.archive_schemes.split(",") if part.strip()]
@@ -211,33 +258,11 @@ class Settings(BaseSettings):
 
     def database(self, env: Mapping[str, str] = os.environ) -> str:
         """The Postgres address: ours, else the usual names, else localhost."""
-        if self.database_url:
-            return self.database_url
-        if url := env.get("DATABASE_URL"):
-            return url
-        for prefix, name in (("POSTGRES_", "DB"), ("DB_", "NAME")):
-            if host := env.get(prefix + "HOST"):
-                user = quote(env.get(prefix + "USER", "postgres"), safe="")
-                password = quote(env.get(prefix + "PASSWORD", ""), safe="")
-                port = env.get(prefix + "PORT", "5432")
-                database = quote(env.get(prefix + name, "tracehub"), safe="")
-                mode = env.get("DB_SSL_MODE") if prefix == "DB_" else None
-                return f"postgresql://{user}:{password}@{host}:{port}/{database}" + (
-                    f"?sslmode={mode}" if mode else ""
-                )
-        return "postgresql://postgres@localhost:5432/tracehub"
+        return self.database_url or store_addresses.postgres(env)
 
     def redis(self, env: Mapping[str, str] = os.environ) -> str:
         """The queue's Redis address: ours, else the usual names, else localhost."""
-        if self.redis_url:
-            return self.redis_url
-        if url := env.get("REDIS_URL"):
-            return url
-        auth = f":{quote(env['REDIS_PASSWORD'], safe='')}@" if env.get("REDIS_PASSWORD") else ""
-        return (
-            f"redis://{auth}{env.get('REDIS_HOST', 'localhost')}:{env.get('REDIS_PORT', '6379')}"
-            f"/{env.get('REDIS_DB', '0')}"
-        )
+        return self.redis_url or store_addresses.redis(env)
 
     def buffer_redis(self, env: Mapping[str, str] = os.environ) -> str:
         """The Redis of the producers' buffers; by default the queue's."""
@@ -256,3 +281,16 @@ class Settings(BaseSettings):
         """The key with which our own programs ask for a scope: one that has just it, else the admin's, else none."""
         keys = self.given_keys(env)
         return next((key for wanted in (scope, "admin") for has, key in keys if has == wanted), "")
+
+
+def read_settings() -> Settings:
+    """The settings of the environment. SystemExit 2 when one is bad, after a line on stderr that names it; its value
+    is not shown, it may be a secret."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        for item in error.errors():
+            name = str(item["loc"][0])
+            is_whole = name in ALIASES or name.startswith("TRACEHUB_")
+            sys.stderr.write(f"{name if is_whole else f'TRACEHUB_{name}'}".upper() + f": {item['msg']}\n")
+        raise SystemExit(2) from None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncpg
 
 WORKER_PREFIX = "tracehub-worker:"
+POOL_MAX = 8
 
 
-def open_pool(url: str, application: str, *, least: int = 0, most: int = 8) -> asyncpg.Pool:
+def open_pool(url: str, application: str, *, least: int = 0, most: int = POOL_MAX) -> asyncpg.Pool:
     """A pool for one process; await it before use. Postgres need not be up yet.
 
     `application` shows in pg_stat_activity; workers put their incarnation there.
@@ -29,6 +30,15 @@ def open_pool(url: str, application: str, *, least: int = 0, most: int = 8) -> a
             "jit": "off",
         },
     )
+
+
+def shared(most: int, larger: int, lesser: int) -> tuple[int, int]:
+    """How many connections two pools of a process get that want so many, when it may have `most` (2 at least):
+    what they want, else in proportion, and one each at least."""
+    if larger + lesser <= most:
+        return larger, lesser
+    rest = max(1, most * lesser // (larger + lesser))
+    return most - rest, rest
 
 
 async def _keep_session(_: object) -> None:
