@@ -37,6 +37,15 @@ REFUSED = "the address is not one that may be reached"
 HEADERS = {"Content-Type": "application/json", "User-Agent": "TraceHub"}
 ERROR_CHARS_MAX = 200
 
+# The first that fits; what an error says itself may hold addresses, and names of classes.
+WHY: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ClientConnectorDNSError, "its name is not known"),
+    (aiohttp.ClientSSLError, "its certificate is not trusted, or it speaks no TLS"),
+    (aiosmtplib.SMTPAuthenticationError, "it does not take the user and password"),
+    (aiosmtplib.SMTPResponseException, "it does not take the mail"),
+    (aiohttp.ServerDisconnectedError, "it ended the connection"),
+    (ConnectionRefusedError, "nothing listens there"),
+)
 # Whether private addresses may be reached right now.
 MayReach = Callable[[], Awaitable[bool]]
 
@@ -68,7 +77,7 @@ class Sender:
         except TimeoutError:
             return Attempt(f"no answer within {webhooks.TIMEOUT_S:g} s")
         except (aiohttp.ClientError, aiosmtplib.SMTPException, OSError, ValueError) as error:
-            return Attempt(f"the receiver could not be reached ({type(error).__name__})")
+            return Attempt(f"the receiver could not be reached: {_why(error)}")
 
     async def _webhook(self, taken: Taken, channel: Channel) -> Attempt:
         url, secret = channel.get("url"), channel.get("secret")
@@ -171,3 +180,11 @@ class Guard:
 
 def _encoded(document: dict[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False).encode()
+
+
+def _why(error: Exception) -> str:
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return next(
+        (said for kind, said in WHY if isinstance(error, kind) or isinstance(cause, kind)),
+        "the connection failed",
+    )

@@ -181,10 +181,18 @@ async def test_a_slow_receiver_is_left_after_ten_seconds(
     assert "10 s" in waiting["error"]
 
 
-async def test_a_closed_port_is_tried_again(api: httpx.AsyncClient, server: Deployment) -> None:
-    sent = await tested(api, server.database, hook(f"http://127.0.0.1:{free_port()}/x"))
-    waiting = await sent.one("pending")
-    assert waiting["http_status"] is None
+async def test_what_cannot_be_reached_is_tried_again_and_says_why(
+    api: httpx.AsyncClient, server: Deployment, receiver: Receiver
+) -> None:
+    whys = {
+        f"http://127.0.0.1:{free_port()}/x": "nothing listens there",
+        receiver.url.replace("http:", "https:") + "/x": "its certificate is not trusted, or it speaks no TLS",
+        "http://no-such-host.invalid/x": "its name is not known",
+    }
+    for url, why in whys.items():
+        waiting = await (await tested(api, server.database, hook(url))).one("pending")
+        assert waiting["http_status"] is None
+        assert waiting["error"] == f"the receiver could not be reached: {why}", url
 
 
 async def test_private_addresses_are_refused(deploy: Callable[..., Deployment], receiver: Receiver) -> None:
