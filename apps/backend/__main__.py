@@ -19,6 +19,7 @@ import uvloop
 
 from apps.backend.app import build
 from apps.backend.protocol import BoundedProtocol
+from apps.backend.websocket import PING_S, PatientProtocol
 from tracehub.protocol.addresses import is_loopback
 from tracehub.protocol.errors import TraceHubError
 from tracehub.protocol.grants import READ, WRITE, Grant, environment_grants, open_scopes
@@ -100,7 +101,8 @@ async def serve(settings: Settings, sockets: list[socket.socket]) -> bool:
     config = uvicorn.Config(
         build(settings, stop.is_set),
         http=BoundedProtocol,
-        ws="websockets-sansio",
+        ws=PatientProtocol,
+        ws_ping_interval=PING_S,
         ws_max_size=64 * 1024,
         lifespan="on",
         log_config=None,
