@@ -33,7 +33,17 @@ from tracehub.protocol.errors import (
     Unavailable,
     WrongKind,
 )  # fmt: skip
-from tracehub.protocol.grants import ADMIN, READ, Bucket, Caller, Door, Grant, environment_grants, open_scopes
+from tracehub.protocol.grants import (
+    ADMIN,
+    APP_KEY_CHARS_MAX,
+    READ,
+    Bucket,
+    Caller,
+    Door,
+    Grant,
+    environment_grants,
+    open_scopes,
+)
 from tracehub.protocol.messages import LiveMessage
 from tracehub.protocol.tenants import DEFAULT_TENANT, read_tenant
 from tracehub.runtime.clock import Clock, monotonic_s
@@ -293,9 +303,11 @@ def _parameter(query: bytes, name: str) -> str:
 
 
 def _fits(grant: Grant, app_key: str | None) -> bool:
-    """Whether the first half of a pair is the key's own service, where it has one."""
-    if app_key is None or grant.app_key is None:
+    """Whether the first half of a pair is the key's own service, where it has one, and could be one at all."""
+    if app_key is None:
         return True
+    if grant.app_key is None:
+        return len(app_key) <= APP_KEY_CHARS_MAX
     return hmac.compare_digest(app_key.encode("utf-8", "replace"), grant.app_key.encode())
 
 

@@ -39,12 +39,13 @@ async def answer(  # noqa: PLR0917 - who asks, what, and how it is found
 ) -> Response:
     """What `make` finds, or found a moment ago. `question` tells it from others with the same filter.
 
-    An answer about all tenants is made anew each time, and says nothing of completeness: both are kept by tenant.
+    An answer about all tenants is made anew each time: what is remembered belongs to a tenant.
     """
-    if caller.all_tenants:
-        return success(*await make())
     ctx = context(request)
     known = await known_of(ctx, caller, wanted)
+    if caller.all_tenants:
+        data, meta = await make()
+        return success(data, {**meta, "completeness": known})
     slot = found = None
     if "no-cache" not in request.headers.get("cache-control", "").lower():
         slot, found = await ctx.cache.look(caller.tenant_id, f"{question}\0{wanted!r}\0{caller.app_key}")
@@ -69,7 +70,9 @@ async def known_of(ctx: Context, caller: Caller, wanted: LogFilter) -> dict[str,
         marks = None
     services = dict(wanted.exact).get("service")
     window = (wanted.start_ms, wanted.end_ms)
-    known = await completeness(ctx.reading, marks, caller.tenant_id, services=services, window_ms=window)
+    known = await completeness(
+        ctx.reading, marks, caller.readable_tenant, services=services, window_ms=window
+    )
     return known.shown()
 
 

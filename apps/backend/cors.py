@@ -38,10 +38,10 @@ def is_shared(path: str) -> bool:
 
 
 def preflight(path: str) -> Response:
-    """The answer to OPTIONS: bare where nothing is shared."""
+    """The answer to OPTIONS on any path: bare where settings are."""
     response = Response(status_code=204)
-    if is_shared(path):
-        response.raw_headers.extend(PREFLIGHT)
+    if not _within(path, SETTINGS):
+        response.raw_headers.extend(PREFLIGHT if is_shared(path) else (*SHARED[:1], *PREFLIGHT))
     return response
 
 

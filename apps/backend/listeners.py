@@ -13,6 +13,8 @@ from starlette.types import Scope
 from tracehub.runtime.settings import Settings
 
 SOCKET_IO: Final = "/socket.io/"
+# A slash at the end makes no difference to who reads the documentation.
+SPELLINGS: Final = {"/docs/": "/docs", "/openapi.yaml/": "/openapi.yaml", "/swagger": "/swagger/"}
 
 
 class Fronts:
@@ -30,4 +32,6 @@ class Fronts:
                 path = scope["path"] = "/ws"
         elif path == "/":
             path = scope["path"] = self._pages.get(scope["server"][1], path)
+        elif path in SPELLINGS:
+            path = scope["path"] = SPELLINGS[path]
         return path

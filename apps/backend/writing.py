@@ -52,15 +52,19 @@ class Written:
     replayed: bool = False
 
 
-def read_once(request: Request, caller: Caller, body: bytes) -> Once | None:
-    """The Idempotency-Key of a request. Raises InvalidField."""
+def read_once(request: Request, caller: Caller, body: bytes, *beside: str | None) -> Once | None:
+    """The Idempotency-Key of a request. `beside`: what else says what is stored; it is another request when that is
+    another. Raises InvalidField."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
     if not _KEY(key):
         raise InvalidField("must be 1 to 255 visible ASCII characters", field="Idempotency-Key")
     scope = "\0".join((caller.tenant_id, key, request.method, request.url.path))
-    return Once(hashlib.sha256(scope.encode()).digest(), hashlib.sha256(body).digest())
+    digest = hashlib.sha256(body)
+    if any(beside):
+        digest.update(repr(beside).encode("utf-8", "surrogatepass"))
+    return Once(hashlib.sha256(scope.encode()).digest(), digest.digest())
 
 
 async def write(ctx: Context, caller: Caller, read: Read, *, door: str, once: Once | None = None) -> Written:

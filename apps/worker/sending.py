@@ -42,6 +42,7 @@ WHY: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientConnectorDNSError, "its name is not known"),
     (aiohttp.ClientSSLError, "its certificate is not trusted, or it speaks no TLS"),
     (aiosmtplib.SMTPAuthenticationError, "it does not take the user and password"),
+    (aiosmtplib.SMTPRecipientsRefused, "it does not take the mail"),
     (aiosmtplib.SMTPResponseException, "it does not take the mail"),
     (aiohttp.ServerDisconnectedError, "it ended the connection"),
     (ConnectionRefusedError, "nothing listens there"),
@@ -135,7 +136,7 @@ class Sender:
         if not settings.smtp_host or not recipients:
             return NOT_CONFIGURED
         message = self._message(taken, recipients)
-        await aiosmtplib.send(
+        refused, _ = await aiosmtplib.send(
             message,
             sender=settings.smtp_from,
             recipients=recipients,
@@ -148,6 +149,9 @@ class Sender:
             tls_context=ssl.create_default_context() if settings.smtp_tls != "none" else None,
             timeout=webhooks.TIMEOUT_S,
         )
+        if refused:  # once more would be a second mail to the others
+            told = f"{len(refused)} of {len(recipients)} recipients were refused; the others have it"
+            return Attempt(told, final=True)
         return Attempt()
 
     def _message(self, taken: Taken, recipients: list[str]) -> EmailMessage:

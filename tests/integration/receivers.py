@@ -93,6 +93,14 @@ class Mailbox:
         self.refusals = 0
         self.port = 0
 
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, _: Any, __: Any, envelope: Any, address: str, ___: Any
+    ) -> str:
+        if address.startswith("nobody@"):
+            return "550 nobody of that name"
+        envelope.rcpt_tos.append(address)
+        return "250 ok"
+
     async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         if self.refusals:
             self.refusals -= 1

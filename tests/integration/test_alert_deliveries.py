@@ -285,6 +285,12 @@ async def test_the_server_wide_channels(deploy: Callable[..., Deployment], recei
             own = {"type": "email", "recipients": ["c@example.org"]}
             other = await tested(api, deployment.database, own)
             await other.one("sent")
+            own["recipients"] = ["nobody@example.org", "d@example.org"]
+            told = (await (await tested(api, deployment.database, own)).one("failed"))["error"]
+            assert told == "1 of 2 recipients were refused; the others have it"
+            own["recipients"] = ["nobody@example.org"]
+            told = (await (await tested(api, deployment.database, own)).one("pending"))["error"]
+            assert told == "the receiver could not be reached: it does not take the mail"
     (slack,) = receiver.at("/slack")
     assert slack.document["text"] == "[CRITICAL] näme &amp; &lt;more&gt;: 0 matches in 5 min (threshold 100)"
     (webhook,) = receiver.at("/hook")
@@ -295,7 +301,8 @@ async def test_the_server_wide_channels(deploy: Callable[..., Deployment], recei
     assert (event["routing_key"], event["event_action"]) == ("the-key", "trigger")
     assert event["dedup_key"] == f"tracehub:{sent.alert['id']}"
     assert event["payload"]["severity"] == "critical"
-    (recipients, mail), (others, _) = box.mails
+    (recipients, mail), (others, _), (rest, _) = box.mails
+    assert rest == ["d@example.org"]
     assert recipients == ["a@example.org", "b@example.org"]
     assert others == ["c@example.org"]
     assert mail["Subject"] == "[TraceHub] [CRITICAL] näme & <more>: 0 matches in 5 min"

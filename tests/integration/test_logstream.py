@@ -204,6 +204,14 @@ async def test_times(client: httpx.AsyncClient) -> None:
         assert (answer.status_code, answer.json()) == (400, {"error": f"Invalid {name}"})
 
 
+async def test_times_may_be_anything_of_iso_8601(client: httpx.AsyncClient) -> None:
+    app_key = unique()
+    (entry,) = await save(client, app_key, {"message": "x", "timestamp": "20250114T2230"})
+    assert entry["timestamp"] == "2025-01-14T22:30:00.000Z"
+    for times in ({"date_from": "20250114", "date_to": "20250114"}, {"date_from": "2025-01-14T22:30"}):
+        assert (await read(client, app_key=app_key, **times))["total"] == 1
+
+
 async def test_filters(client: httpx.AsyncClient) -> None:
     app_key = unique()
     logs = [
@@ -300,6 +308,10 @@ async def test_a_key_means_once_with_its_errors(client: httpx.AsyncClient) -> No
     assert again.json() == first.json()
     assert again.headers["idempotency-replayed"] == "true"
     assert (await read(client, app_key=app_key))["total"] == 2
+    agent = await client.post(
+        "/api/logs", json=document, headers={"Idempotency-Key": key, "User-Agent": "another"}
+    )
+    assert agent.status_code == 422  # these entries would be others
     other = await client.post("/api/logs", json={**document, "app_id": "j"}, headers={"Idempotency-Key": key})
     assert (other.status_code, other.json()) == (422, {"error": "Idempotency-Key was used for another body"})
     bad = await client.post("/api/logs", json=document, headers={"Idempotency-Key": "a b"})

@@ -56,7 +56,7 @@ async def test_it_is_served(client: httpx.AsyncClient) -> None:
     assert yaml.json() == told.json()
 
 
-@pytest.mark.parametrize("path", ["/docs", "/swagger/"])
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "/swagger/", "/swagger"])
 async def test_it_can_be_read(client: httpx.AsyncClient, path: str) -> None:
     page = await client.get(path)
     assert page.headers["content-type"] == "text/html; charset=utf-8"

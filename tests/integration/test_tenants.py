@@ -96,6 +96,18 @@ async def test_all_tenants_are_for_unbound_admins(
         assert everything >= mine + theirs if path not in ("/replay", "/dead-letters") else everything >= mine
 
 
+async def test_an_answer_about_all_tenants_says_what_they_all_lack(closed: Deployment) -> None:
+    key = (await made_key(closed, "write", tenant_id="team-holes"))["key"]
+    async with speaking(closed, key) as writer:
+        for seq in (1, 5):
+            assert (await writer.post("/ingest", json=batch("with-holes", seq))).status_code == 200
+    async with speaking(closed, ADMIN) as client:
+        for path in ("/api/v1/logs", "/api/v1/logs/stats"):
+            meta = (await client.get(f"{path}?all_tenants=true&service=with-holes")).json()["meta"]
+            assert meta["completeness"]["missing"] == 3
+            assert (await client.get(f"{path}?service=with-holes")).json()["meta"]["completeness"]["complete"]
+
+
 async def test_tenants_in_headers(closed: Deployment) -> None:
     bound = (await made_key(closed, "read", tenant_id="team-b"))["key"]
     async with speaking(closed) as client:

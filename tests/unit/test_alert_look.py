@@ -12,7 +12,7 @@ from tracehub.pipeline.alerts import NewDelivery, Outlook, look
 from tracehub.pipeline.completeness import Hole
 from tracehub.protocol.alerts import Alert, AlertRule
 from tracehub.protocol.errors import QueryTimeout, Transient
-from tracehub.protocol.messages import Mark
+from tracehub.protocol.messages import Mark, StreamKey
 from tracehub.storage.redis.keys import ZERO_TENANT
 
 MINUTE = 60_000
@@ -54,7 +54,7 @@ class Ledger:
         self.delivered += deliveries
         return True
 
-    async def holes(self, _: str, __: Collection[str] | None, ___: dict[tuple[str, int], Any]) -> list[Hole]:
+    async def holes(self, _: str | None, __: Collection[str] | None, ___: dict[StreamKey, Any]) -> list[Hole]:
         return self.holes_there
 
     async def look(self, now_ms: int, marks: Any = None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 import pytest
@@ -116,6 +117,16 @@ def test_cursor_goes_there_and_back(ts_ms: int, entry_id: bytes, search: str, as
         read_cursor(cursor, LogFilter(search=search + "x"), ascending=ascending)
     with pytest.raises(InvalidField):
         read_cursor(cursor, question, ascending=not ascending)
+
+
+@given(st.data())
+def test_a_cursor_with_another_character_is_refused(data: st.DataObject) -> None:
+    good = write_cursor(Position(1_700_000_000_000, bytes(range(16))), LogFilter(), ascending=False)
+    place = data.draw(st.integers(0, len(good) - 1))
+    letters = string.ascii_letters + string.digits + "-_="
+    letter = data.draw(st.sampled_from([other for other in letters if other != good[place]]))
+    with pytest.raises(InvalidField):
+        read_cursor(good[:place] + letter + good[place + 1 :], LogFilter(), ascending=False)
 
 
 @given(st.text(max_size=60) | st.binary(max_size=40).map(bytes.hex))

@@ -15,7 +15,7 @@ from tracehub.protocol import messages as m
 from tracehub.protocol.ids import id_base, sortable_id
 from tracehub.protocol.logentry import log_entry
 from tracehub.protocol.severity import NUMBER_OF, number_of, word_of
-from tracehub.protocol.times import iso
+from tracehub.protocol.times import iso, parse_iso, parse_time
 from tracehub.storage.postgres.rows import COLUMNS, SIGNATURE, TRAILER, EncodedRows, encode_request
 
 QUICK = settings(max_examples=60, deadline=None)
@@ -139,6 +139,40 @@ async def test_rows_left_out_are_not_sent() -> None:
 )
 def test_times_are_written_with_milliseconds(ms: int, text: str) -> None:
     assert iso(ms) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2024-01-15T10:30:00.1239999+02:00", "2024-01-15T08:30:00.123Z"),
+        ("2023-12-31T23:59:59.9999999Z", "2023-12-31T23:59:59.999Z"),
+        ("2024-01-15 10:30:00.123999", "2024-01-15T10:30:00.123Z"),
+    ],
+)
+def test_digits_below_the_millisecond_are_cut(text: str, shown: str) -> None:
+    assert iso(parse_time(text)) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2025-01-15", "2025-01-15T00:00:00.000Z"),
+        ("2025-01-15T00:30Z", "2025-01-15T00:30:00.000Z"),
+        ("20250115T003000+0200", "2025-01-14T22:30:00.000Z"),
+        ("2025-01-15T00:30:00,5Z", "2025-01-15T00:30:00.500Z"),
+        ("2025-W03-3T00:00:00Z", "2025-01-15T00:00:00.000Z"),
+    ],
+)
+def test_other_times_of_iso_8601(text: str, shown: str) -> None:
+    assert iso(parse_iso(text)) == shown
+    with pytest.raises(ValueError, match="RFC 3339"):
+        parse_time(text)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2025-13-01", "20", "2025-01-15T25:00Z"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
+        parse_iso(text)
 
 
 def test_shown_entries_take_any_number_an_encoder_takes() -> None:

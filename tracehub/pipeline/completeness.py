@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from tracehub.protocol import ranges as r
-from tracehub.protocol.messages import Mark
+from tracehub.protocol.messages import Mark, StreamKey
 from tracehub.protocol.ranges import EMPTY, Ranges
 
 GAPS_MAX: Final = 200
@@ -76,34 +76,33 @@ class HolesLedger(Protocol):
     """What the ledger is asked."""
 
     async def holes(
-        self, tenant_id: str, services: Collection[str] | None, in_flight: dict[tuple[str, int], Ranges]
+        self, tenant_id: str | None, services: Collection[str] | None, in_flight: dict[StreamKey, Ranges]
     ) -> list[Hole]:
-        """All holes of these services (None: of all); numbers in flight, by service and epoch, are none."""
+        """All holes of a tenant's services (None: of all); numbers in flight are none."""
 
 
 async def completeness(
     ledger: HolesLedger,
     marks: Iterable[Mark] | None,
-    tenant_id: str,
+    tenant_id: str | None,
     *,
     services: Collection[str] | None = None,
     window_ms: tuple[int | None, int | None] = (None, None),
 ) -> Completeness:
-    """Of a tenant's services (None: all of them) in a window. `marks` were read before; None: they could not be. Raises
-    Transient."""
+    """Of a tenant's services (None: all of them, of both) in a window. `marks` were read before; None: they could not
+    be. Raises Transient."""
     found = Completeness(seen=marks is not None)
-    flying: dict[tuple[str, int], Ranges] = {}
+    flying: dict[StreamKey, Ranges] = {}
     for mark in marks or ():
         for marked in mark.streams:
             stream = marked.stream
-            if stream.tenant_id != tenant_id or stream.by_server:
+            if tenant_id not in {None, stream.tenant_id} or stream.by_server:
                 continue
             if services is not None and stream.numbering not in services:
                 continue
-            name = (stream.numbering, stream.epoch)
-            flying[name] = r.union(flying.get(name, EMPTY), marked.ranges)
-    for (service, _), numbers in flying.items():
-        found.services.setdefault(service, ServiceHoles()).in_flight += r.count(numbers)
+            flying[stream] = r.union(flying.get(stream, EMPTY), marked.ranges)
+    for stream, numbers in flying.items():
+        found.services.setdefault(stream.numbering, ServiceHoles()).in_flight += r.count(numbers)
     for hole in await ledger.holes(tenant_id, services, flying):
         if hole.touches(*window_ms):
             kept = found.services.setdefault(hole.service, ServiceHoles())

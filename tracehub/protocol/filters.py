@@ -236,8 +236,9 @@ def _paging(given: Mapping[str, Any]) -> Paging:
 
 def _whole(value: Any, default: int) -> int:
     """A number that people write into an address; what cannot be read is the default."""
+    text = str(value)[:18]
     try:
-        return int(str(value)[:18])
+        return int(text) if text.isascii() else default
     except ValueError:
         return default
 
@@ -295,7 +296,8 @@ def _equal(one: Any, other: Any) -> bool:
 
 def write_cursor(position: Position, asked: LogFilter, *, ascending: bool) -> str:
     """Where to go on, for this question only."""
-    packed = msgspec.msgpack.encode((position.ts_ms, position.id, asked.digest(), ascending))
+    seal = _seal(position, asked, ascending=ascending)
+    packed = msgspec.msgpack.encode((position.ts_ms, position.id, asked.digest(), ascending, seal))
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
@@ -303,11 +305,21 @@ def read_cursor(cursor: str, asked: LogFilter, *, ascending: bool) -> Position:
     """Raises InvalidField for a damaged one, and for one of another question."""
     try:
         packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        ts_ms, entry_id, digest, order = msgspec.msgpack.decode(packed, type=tuple[int, bytes, bytes, bool])
+        ts_ms, entry_id, digest, order, _ = msgspec.msgpack.decode(
+            packed, type=tuple[int, bytes, bytes, bool, bytes]
+        )
     except (binascii.Error, msgspec.DecodeError, ValueError):
         raise InvalidField("is damaged", field="cursor") from None
     if digest != asked.digest() or order is not ascending:
         raise InvalidField("belongs to another question", field="cursor")
-    if len(entry_id) != 16 or not 0 <= ts_ms < 2**47:  # beyond it no time can be written
+    position = Position(ts_ms, entry_id)
+    if cursor != write_cursor(position, asked, ascending=ascending):
         raise InvalidField("is damaged", field="cursor")
-    return Position(ts_ms, entry_id)
+    return position
+
+
+def _seal(position: Position, asked: LogFilter, *, ascending: bool) -> bytes:
+    """Tells a damaged cursor; who wants to make one may, for it opens nothing."""
+    return hashlib.sha256(repr((position, asked, ascending)).encode("utf-8", "surrogatepass")).digest()[
+        :_DIGEST_BYTES
+    ]

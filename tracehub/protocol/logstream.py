@@ -22,7 +22,7 @@ from tracehub.protocol.limits import (
 )
 from tracehub.protocol.messages import Entry, Own
 from tracehub.protocol.severity import HIGHEST, LOGSTREAM, logstream_word_of, matching, number_of, range_of
-from tracehub.protocol.times import parse_time
+from tracehub.protocol.times import parse_iso, parse_time
 
 DOOR: Final = "logstream"
 APP_CHARS_MAX: Final = SERVICE_CHARS_MAX
@@ -155,7 +155,7 @@ def _time(value: Any, now_ms: int) -> tuple[int, bool]:
     if not isinstance(value, str):
         raise EntryError("timestamp must be a string")
     try:
-        ms = parse_time(value)
+        ms = parse_iso(value)
     except ValueError:
         return now_ms, False
     return (ms, True) if fields.in_time(ms, now_ms) else (now_ms, False)
@@ -261,12 +261,12 @@ def _bound(given: Mapping[str, list[str]], name: str) -> int | None:
         return None
     text = given[name][-1].strip()
     try:
-        if len(text) == len("2025-01-15"):
+        if len(text) in {len("2025-01-15"), len("20250115")}:
             day = date.fromisoformat(text)
             if name == "date_from":
                 return parse_time(f"{day}T00:00:00Z")
             return parse_time(f"{day + timedelta(days=1)}T00:00:00Z") - 1
-        return parse_time(text)
+        return parse_iso(text)
     except (ValueError, OverflowError):
         raise InvalidField(f"Invalid {name}") from None
 

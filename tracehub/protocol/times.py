@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ DAY_MS = 24 * HOUR_MS
 
 _UNIX = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+_cut = re.compile(r"(\.\d{6})\d+").sub
 _decode = msgspec.json.Decoder(datetime).decode
 
 
@@ -41,6 +43,14 @@ def moment_of(ms: int) -> datetime:
 def parse_time(text: str) -> int:
     """RFC 3339, also with a space for the `T` and without a zone (then UTC). Raises ValueError."""
     try:
-        return unix_ms(_decode(json.dumps(text)))
+        return unix_ms(_decode(json.dumps(_cut(r"\1", text))))  # more digits would be rounded
     except (msgspec.DecodeError, OverflowError) as error:
         raise ValueError("not a readable RFC 3339 time") from error
+
+
+def parse_iso(text: str) -> int:
+    """Also what else ISO 8601 knows: a date alone, hours and minutes, no dashes, weeks, a comma. Raises ValueError."""
+    try:
+        return parse_time(text)
+    except ValueError:
+        return unix_ms(datetime.fromisoformat(text))

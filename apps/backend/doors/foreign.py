@@ -43,7 +43,7 @@ async def store(request: Request, read: Read, *, door: Door, most: int) -> tuple
     """Read a body of at most `most` bytes, and wait until its entries are committed."""
     ctx, caller = context(request), require(request, WRITE, door=door)
     body = await read_body(request, ctx.settings.body_timeout_s, most)
-    once = read_once(request, caller, body)
+    once = read_once(request, caller, body, caller.writes_as)
     if len(body) > READ_ASIDE_BYTES:
         drafts = await asyncio.to_thread(read, body, ctx.clock())
     else:

@@ -128,13 +128,14 @@ async def services(request: Request) -> Response:
 
 
 async def storage(request: Request) -> Response:
-    """GET /logs/storage: the tenant's share of the disk."""
-    share = await context(request).counts.storage(require(request, READ, door=DOOR).readable_tenant)
+    """GET /logs/storage: the tenant's share of the disk; to who sees one service, that of the service."""
+    caller = require(request, READ, door=DOOR)
+    share = await context(request).counts.storage(caller.readable_tenant, caller.app_key)
     return success(
         {
             "size_bytes": share.bytes,
-            "size_mb": round(share.bytes / 2**20, 3),
-            "size_gb": round(share.bytes / 2**30, 6),
+            "size_mb": share.bytes / 2**20,
+            "size_gb": share.bytes / 2**30,
             "row_count": share.rows,
         }
     )

@@ -70,7 +70,7 @@ async def _written(request: Request, read: Callable[..., list[Entry]]) -> Writte
     ctx, caller = context(request), require(request, WRITE, door=DOOR)
     require_json(request)
     body = await read_body(request, ctx.settings.body_timeout_s, WRITE_BYTES_MAX)
-    once = read_once(request, caller, body)
+    once = read_once(request, caller, body, caller.writes_as)
     document = read_json(body)
     return await write(
         ctx,

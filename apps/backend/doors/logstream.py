@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import astuple
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -122,16 +123,16 @@ async def write_logs(request: Request) -> Response:
     """POST /api/logs: those that can be stored are, together; the others are named."""
     ctx, caller = context(request), _writer(request)
     body = await read_body(request, ctx.settings.body_timeout_s, BODY_BYTES_MAX)
-    once = read_once(request, caller, body)
-    if not body.strip():
-        raise InvalidJSON
-    document = read_json(body)
     head = logstream.Request(
         app_key=mended(request.headers.get("x-app-key", "")) or None,
         app_id=mended(request.headers.get("x-app-id", "")) or None,
         user_agent=mended(request.headers.get("user-agent", "")) or None,
         writes_as=caller.writes_as,
     )
+    once = read_once(request, caller, body, *astuple(head))
+    if not body.strip():
+        raise InvalidJSON
+    document = read_json(body)
     errors: list[str] = []
 
     def read(now_ms: int, base: bytes) -> list[Entry]:
@@ -239,4 +240,4 @@ def _spoken(inner: ASGIApp) -> ASGIApp:
 
 def is_below(path: str) -> bool:
     """Whether a path is this door's: all below /api/ that is not the log service's."""
-    return path == "/ws" or (path.startswith("/api/") and not path.startswith("/api/v1/"))
+    return path.rstrip("/") == "/ws" or (path.startswith("/api/") and not path.startswith("/api/v1/"))

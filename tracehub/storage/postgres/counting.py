@@ -146,9 +146,12 @@ class LogCounts:
         """The names, sorted; all, or one if it is there."""
         return [row["service"] for row in await self._fetch(SQL.service_names, [tenant_id, service])]
 
-    async def storage(self, tenant_id: str | None) -> Storage:
-        """By bytes of what is counted; retention goes by the same."""
-        row = (await self._fetch(SQL.storage_share, [tenant_id]))[0]
+    async def storage(self, tenant_id: str | None, service: str | None = None) -> Storage:
+        """By bytes of what is counted (of one service, or all); retention goes by the same."""
+        if service is None:
+            row = (await self._fetch(SQL.storage_share, [tenant_id]))[0]
+        else:
+            row = (await self._fetch(SQL.storage_share_of_service, [tenant_id, service]))[0]
         return Storage(int(row["bytes"]), int(row["entries"]))
 
 

@@ -699,18 +699,25 @@ where $2::text is null or service = $2 group by 1 having sum(entries) > 0 order 
 select coalesce(sum(bytes), 0)::bigint as bytes, coalesce(sum(entries), 0)::bigint as entries
 from log_bytes where $1::text is null or tenant_id = $1::text::uuid
 
+-- name: storage_share_of_service
+-- The same of one service.
+select coalesce(sum(c.bytes * b.density), 0)::bigint as bytes, coalesce(sum(c.entries), 0)::bigint as entries
+from (select tenant_id, hour, bytes, entries from log_counts where service = $2
+      union all select tenant_id, hour, bytes, entries from log_count_changes where service = $2) as c
+join log_bytes b using (tenant_id, hour) where $1::text is null or tenant_id = $1::text::uuid
+
 -- name: holes
--- Missing and lost ranges of a tenant's services with the times of the entries beside them; what is over $6 ranges of a
+-- Missing and lost ranges of a tenant's services (null: of all tenants) with the times of the entries beside them; what is over $6 ranges of a
 -- stream and kind is one row without times.
 with flying as (
-    select service, epoch, numbers::int8multirange as numbers
-    from unnest($3::text[], $4::bigint[], $5::text[]) as f(service, epoch, numbers)),
+    select tenant_id, service, epoch, numbers::int8multirange as numbers
+    from unnest($7::uuid[], $3::text[], $4::bigint[], $5::text[]) as f(tenant_id, service, epoch, numbers)),
 streams as (
     select a.stream_id, a.numbering as service, a.lost,
            missing_ranges(a.received, a.lost, coalesce(f.numbers, '{}'),
                           greatest(upper(a.received + a.lost) - 1, upper(f.numbers) - 1, 0)) as missing
-    from ack_state a left join flying f on (f.service, f.epoch) = (a.numbering, a.epoch)
-    where a.tenant_id = $1::text::uuid and a.numbering not like '@%' and ($2::text[] is null or a.numbering = any($2))
+    from ack_state a left join flying f on (f.tenant_id, f.service, f.epoch) = (a.tenant_id, a.numbering, a.epoch)
+    where ($1::text is null or a.tenant_id = $1::text::uuid) and a.numbering not like '@%' and ($2::text[] is null or a.numbering = any($2))
       and (ranges_in(a.received) > 1 or lower(a.received) > 1 or not isempty(a.lost) or f.numbers is not null)),
 ranges as (
     select s.stream_id, s.service, k.lost, u.r, row_number() over (partition by s.stream_id, k.lost order by u.r) as place

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 
 from tracehub.pipeline.completeness import GAPS_MAX, Hole
+from tracehub.protocol.messages import StreamKey
 from tracehub.protocol.ranges import Ranges
 from tracehub.protocol.times import unix_ms
 from tracehub.storage.postgres.failures import translated
@@ -39,17 +40,18 @@ class LedgerReading:
         return await self._fetch(SQL.services, tenant_id, service, SERVICES_MAX)
 
     async def holes(
-        self, tenant_id: str, services: Collection[str] | None, in_flight: dict[tuple[str, int], Ranges]
+        self, tenant_id: str | None, services: Collection[str] | None, in_flight: dict[StreamKey, Ranges]
     ) -> list[Hole]:
         """See pipeline.completeness.HolesLedger."""
         rows = await self._fetch(
             SQL.holes,
             tenant_id,
             None if services is None else list(services),
-            [service for service, _ in in_flight],
-            [epoch for _, epoch in in_flight],
+            [stream.numbering for stream in in_flight],
+            [stream.epoch for stream in in_flight],
             [to_text(numbers) for numbers in in_flight.values()],
             GAPS_MAX,
+            [stream.tenant_id for stream in in_flight],
         )
         return [
             Hole(row["service"], row["count"], row["lost"], *map(_ms, (row["after"], row["before"])))
