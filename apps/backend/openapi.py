@@ -312,6 +312,7 @@ DESCRIBED: Final[dict[tuple[str, str], Described]] = {
         (), _object({"resourceLogs": _list({"type": "object"})}), {"type": "object"}
     ),
     ("DELETE", "/api/v1/keys/{id}"): Described(ok=204),
+    ("DELETE", "/dead-letters/{id}"): Described(ok=204),
     ("POST", "/api/v1/keys"): Described(
         (),
         _object({"name": _STRING, "scopes": _list({"enum": ["write", "read", "admin"]})}, ("name", "scopes")),
