@@ -181,7 +181,7 @@ def test_what_is_not_there_says_so(look: Look, api: httpx.Client) -> None:
     page.goto(str(api.base_url.join("/services/nobody")))
     expect(page.get_by_text("No log of a service of this name was ever received.")).to_be_visible()
     page.goto(page.url.replace("/services/nobody", "/live-logs?view=history&text=nobody-ever-said-this"))
-    expect(page.get_by_text("Nothing that is stored is like this.")).to_be_visible()
+    expect(page.get_by_text("No logs found: nothing that is stored is like this.")).to_be_visible()
 
 
 def test_page_comes_back_after_the_backend(look: Look, stack: Stack, api: httpx.Client) -> None:

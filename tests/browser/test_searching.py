@@ -180,6 +180,37 @@ def test_new_ones_are_announced_where_one_searches(look: Look, api: httpx.Client
     expect(page.get_by_role("button", name="Ask again", exact=True)).to_be_visible()
 
 
+def test_names_are_those_of_all_doors(look: Look, api: httpx.Client) -> None:
+    stem = unique("door")
+    write(api, [{"service_name": stem, "message": "without a number"}] * 4)
+    batch = [{"seq": 1, "message": "numbered"}]
+    assert api.post("/ingest", json={"service": f"{stem}-numbered", "batch": batch}).status_code == 200
+    page = look(f"/live-logs?view=history&service={stem}")
+    status = page.locator("[role=status]").first
+    expect(status).to_have_text("4 found, all there are")
+    page.goto(page.url.replace(stem, stem[:-1]))
+    expect(status).to_have_text("5 found, all there are")
+    page.get_by_role("complementary", name="Facets").get_by_role("button", name=f"{stem} 4").click()
+    expect(status).to_have_text("4 found, all there are")
+
+
+def test_an_address_means_the_same_time_everywhere(look: Look, api: httpx.Client) -> None:
+    """In Newfoundland the clock showed 01:01 to 01:59 twice that night."""
+    service = unique("zone")
+    times = [f"2026-11-01T{hour:02}:{minute:02}:00Z" for hour in (3, 4) for minute in (35, 40)]
+    write(api, [{"service_name": service, "message": at, "timestamp": at} for at in times])
+    page = look(f"/live-logs?view=history&service={service}", timezone_id="America/St_Johns")
+    expect(page.locator(".log-row")).to_have_count(4)
+    box = page.locator(".histogram .calm").last.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 1)
+    expect(page.locator(".log-row")).to_have_count(1)
+    expect(page.locator(".log-row")).to_contain_text("2026-11-01T04:40:00Z")
+    elsewhere = look("/" + page.url.split("/", 3)[3], timezone_id="Asia/Kathmandu")
+    expect(elsewhere.locator(".log-row")).to_have_count(1)
+    expect(elsewhere.locator(".log-row")).to_contain_text("2026-11-01T04:40:00Z")
+
+
 def test_keys_move_open_and_close(look: Look, written: str) -> None:
     page = look(f"/live-logs?view=history&service={written}")
     rows = page.locator(".log-row")
@@ -213,6 +244,12 @@ def test_space_pauses_statistics_count_and_clear_begins_anew(look: Look, api: ht
     page.locator("h1").click()
     page.keyboard.press(" ")
     expect(page.get_by_role("button", name=re.compile("^Resume"))).to_be_visible()
+    page.keyboard.press("j")  # whatever has the focus then
+    page.keyboard.press(" ")
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    page.get_by_role("button", name="History").click()
+    expect(page.get_by_role("heading", name="Logs", exact=True)).to_be_visible()
+    page.locator("h1").click()
     page.keyboard.press(" ")
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
 

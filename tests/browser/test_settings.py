@@ -104,7 +104,7 @@ def test_a_policy_is_made_changed_and_deleted(look: Look, api: httpx.Client) -> 
     assert len(api.get(RETENTION).json()["data"]) == 1
     row.get_by_role("button", name="Delete").click()
     dialog.get_by_role("button", name="Delete it").click()
-    expect(page.get_by_text("No tenant has a policy of its own.")).to_be_visible()
+    expect(page.get_by_text("There is no policy that you could see.")).to_be_visible()
 
 
 def test_a_dry_run_is_followed_until_it_is_done(look: Look) -> None:

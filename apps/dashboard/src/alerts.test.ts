@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { choiceOf, joined, linesOf, logsOf, metadataOf, split, wordsOf } from "./alerts";
+import { changesOf, choiceOf, joined, linesOf, logsOf, metadataOf, split, wordsOf } from "./alerts";
 
 describe("metadata lines", () => {
   it.each([
@@ -61,4 +61,14 @@ it("tells a channel of one's own from the server's", () => {
   expect(choiceOf("slack")).toBe("*slack");
   expect(choiceOf({ type: "slack", disabled: true })).toBe("*slack");
   expect(choiceOf({ type: "webhook", url: "http://x" })).toBe("webhook");
+});
+
+describe("changesOf", () => {
+  const opened = { name: "a", description: null, filter: { service: "s", metadata: { b: 1, a: 2 } }, threshold: 5, channels: [{ type: "webhook", url: "u", disabled: true }] };
+  const same = { name: "a", description: "", filter: { metadata: { a: 2, b: 1 }, service: "s" }, threshold: 5, channels: [{ url: "u", type: "webhook", disabled: true }] };
+  it("is nothing where nothing was changed", () => expect(changesOf(opened, same)).toEqual({}));
+  it("is what was changed, lists and filters whole", () => {
+    const changed = { ...same, description: "d", filter: { service: "t" }, channels: [] };
+    expect(changesOf(opened, changed)).toEqual({ description: "d", filter: { service: "t" }, channels: [] });
+  });
 });

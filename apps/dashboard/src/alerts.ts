@@ -127,3 +127,16 @@ export function choiceOf(channel: Channel): string {
 export function typeOf(choice: string): ChannelType {
   return choice.replace("*", "") as ChannelType;
 }
+
+/** What was changed in a form that was opened with an alert: the rest may have been changed by somebody else meanwhile. */
+export function changesOf(opened: object, body: object): object {
+  const before = opened as Record<string, unknown>;
+  return Object.fromEntries(Object.entries(body).filter(([name, value]) => canonical(value) !== canonical(before[name] ?? "")));
+}
+
+/** The same text for values that are the same, in whatever order their keys are. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, inner: unknown) =>
+    inner !== null && typeof inner === "object" && !Array.isArray(inner) ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1))) : inner,
+  );
+}

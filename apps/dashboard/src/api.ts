@@ -15,6 +15,7 @@ export class Refusal extends Error {
 }
 
 const TIMEOUT_MS = 10_000;
+const ABSENT_MS = 30_000; // what is not there may have gone for good
 
 /** The shape of the log service's answers. */
 export interface Data<T> {
@@ -79,6 +80,7 @@ export function useAsked<T>(path: string | null, everyMs: number): Asked<T> {
     let timer = 0;
     const run = async () => {
       window.clearTimeout(timer);
+      let pause = everyMs;
       try {
         const found = await ask<T>(path);
         if (alive) {
@@ -87,8 +89,9 @@ export function useAsked<T>(path: string | null, everyMs: number): Asked<T> {
         }
       } catch (reason) {
         if (alive) setError(reason as Refusal);
+        if ((reason as Refusal).status === 404) pause = Math.max(everyMs, ABSENT_MS);
       }
-      if (alive) timer = window.setTimeout(run, everyMs);
+      if (alive) timer = window.setTimeout(run, pause);
     };
     look.current = () => void run();
     void run();

@@ -29,6 +29,7 @@ type Interval = (typeof INTERVALS)[number][0];
 const BARS_MAX = 120;
 const FACETS_MAX = 10;
 const OTHER = "__other__"; // what the server calls all beyond the largest groups
+const DAY_MS = 86_400_000; // entries may be so much ahead
 const ALWAYS = { start: "2000-01-01T00:00:00Z", end: "2100-01-01T00:00:00Z" };
 
 /** The shortest of the server's intervals by which a span has no more bars than may be added up. */
@@ -97,12 +98,14 @@ async function counted(filter: Filter, interval: Interval, group?: string): Prom
 /** Entries over time. Without bounds the days say first how long there was anything at all. */
 export function useBars(filter: Filter, now: number): Counted<Bar[]> {
   return useFound(JSON.stringify([filter, now]), async () => {
-    const start = filter.start ? Date.parse(String(filter.start)) : null;
-    const end = filter.end ? Date.parse(String(filter.end)) : null;
+    const start = filter.start ? Math.max(Date.parse(String(filter.start)), Date.parse(ALWAYS.start)) : null;
+    const end = filter.end ? Math.min(Date.parse(String(filter.end)), now + DAY_MS) : null;
     if (start !== null) {
       const until = end ?? now;
+      if (until < start) return [];
       const interval = intervalFor(until - start);
-      return barsOf(await counted(filter, interval), interval, [start, until]);
+      const asked = { ...filter, start: new Date(start).toISOString(), ...(end === null ? {} : { end: new Date(end).toISOString() }) };
+      return barsOf(await counted(asked, interval), interval, [start, until]);
     }
     const days = await counted(filter, "day");
     if (days.length === 0) return [];

@@ -13,7 +13,7 @@ export function useKeys(keys: Record<string, () => void>): void {
       const act = now.current[event.key];
       const target = event.target as Element;
       if (!act || event.ctrlKey || event.metaKey || event.altKey || target.closest(TAKEN) || document.querySelector("dialog[open]")) return;
-      if (event.key === " " && target.closest(PRESSED)) return;
+      if (event.key === " " && target.closest(PRESSED) && !target.closest(".log-row")) return; // rows open by Enter
       event.preventDefault();
       act();
     };

@@ -5,7 +5,7 @@ import { LEVELS, type Question } from "./question";
 import type { LogEntry } from "./types";
 
 export interface Wanted extends Pick<Question, "service" | "levels" | "text" | "exact"> {
-  whole?: boolean; // the service is named whole
+  whole?: boolean | undefined; // the service is named whole
 }
 
 export function matches(entry: LogEntry, { service, whole, levels, text, exact }: Wanted): boolean {

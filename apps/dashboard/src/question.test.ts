@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { filterOf, levelsOf, localTime, type Question, queryOf, readQuestion, servicesMeant } from "./question";
+import { filterOf, levelsOf, localTime, momentOf, type Question, queryOf, readQuestion, servicesMeant } from "./question";
 
 const ALL: Question = readQuestion(new URLSearchParams());
 const NOW = Date.parse("2024-01-15T12:00:00Z");
@@ -19,9 +19,6 @@ describe("filterOf", () => {
     const many = Array.from({ length: 51 }, (_, n) => `sim-${n}`);
     expect(asked({ service: "sim" }, many)).toBeNull();
     expect(asked({ service: "sim-7" }, many)).toBe("service=sim-7");
-  });
-  it("takes the whole of its last second", () => {
-    expect(filterOf({ ...ALL, to: "2024-01-15T10:30:05Z" }, [], NOW)).toEqual({ end: "2024-01-15T10:30:05.999Z" });
   });
   it("counts back from now, whatever else is given", () => {
     expect(filterOf({ ...ALL, last: "1h", to: "2020-01-01T00:00:00" }, [], NOW)).toEqual({ start: "2024-01-15T11:00:00.000Z" });
@@ -65,8 +62,15 @@ describe("levelsOf", () => {
   });
 });
 
-describe("localTime", () => {
-  it("is read back as the same moment", () => {
-    expect(Date.parse(localTime(NOW))).toBe(NOW);
+describe("local times of inputs", () => {
+  it("are read back as the same moment, in whole seconds", () => {
+    expect(momentOf(localTime("2024-07-15T12:00:01.250Z"))).toBe("2024-07-15T12:00:01.000Z");
   });
+  it("take the whole of their last second", () => {
+    expect(momentOf(localTime("2024-01-15T10:30:05Z"), true)).toBe("2024-01-15T10:30:05.999Z");
+  });
+  it.each(["", "soon", "0001-01-01T00:00:00", "0202-01-01T00:00:00"])("%j is none yet", (text) => {
+    expect(momentOf(text)).toBe("");
+  });
+  it("are empty for what is no moment", () => expect(localTime("garbage")).toBe(""));
 });

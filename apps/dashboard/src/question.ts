@@ -46,7 +46,7 @@ export interface Question {
   text: string;
   exact: Readonly<Partial<Record<ExactField, string>>>;
   last: string; // of LAST; a time of it goes before from and to
-  from: string; // local times as an input gives them, or empty
+  from: string; // RFC 3339 in UTC, so that an address means the same everywhere; or empty
   to: string;
 }
 
@@ -100,8 +100,7 @@ export function windowOf(question: Question, now: number): [number | null, numbe
   const last = LAST.find(([name]) => name === question.last)?.[2] ?? 0;
   if (last > 0) return [now - last, null];
   const [start, end] = [Date.parse(question.from), Date.parse(question.to)];
-  // An input knows whole seconds: the last one belongs to it.
-  return [Number.isNaN(start) ? null : start, Number.isNaN(end) ? null : end + 999];
+  return [Number.isNaN(start) ? null : start, Number.isNaN(end) ? null : end];
 }
 
 export function queryOf(filter: Filter): URLSearchParams {
@@ -115,8 +114,16 @@ export function servicesMeant(word: string, services: readonly string[]): string
   return meant.length > 0 ? meant : [word];
 }
 
-/** A moment as an input for local times has it, in whole seconds. */
-export function localTime(ms: number): string {
-  const at = new Date(ms);
-  return new Date(ms - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+/** A moment of an address as an input for local times has it, in whole seconds; empty where it is none. */
+export function localTime(moment: string): string {
+  const at = new Date(moment);
+  return Number.isNaN(at.getTime()) ? "" : new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+}
+
+/** The moment that a local time means; the end of its second, where the second belongs to what is asked for. */
+export function momentOf(local: string, whole = false): string {
+  const at = new Date(local);
+  const year = at.getFullYear();
+  // While a year is being typed it is one of long ago.
+  return year >= 2000 && year < 2100 ? new Date(at.getTime() + (whole ? 999 : 0)).toISOString() : "";
 }

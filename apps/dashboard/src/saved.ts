@@ -23,6 +23,9 @@ function read(): Saved[] {
 
 export const saved = store<readonly Saved[]>(read());
 
+// Another tab of this browser has kept or forgotten one.
+window.addEventListener("storage", (event) => event.key === KEY && saved.set(read()));
+
 function keep(next: readonly Saved[]): void {
   saved.set(next);
   try {

@@ -5,6 +5,7 @@ import { Filters } from "../parts/filters";
 import { Segmented } from "../parts/panel";
 import { SavedSearches } from "../parts/savedmenu";
 import { readQuestion } from "../question";
+import { useServices } from "../services";
 import { useTitle } from "../title";
 import { History } from "./logs-history";
 import { Live } from "./logs-live";
@@ -16,6 +17,7 @@ export function LiveLogs() {
   useTitle("Logs");
   const [params, setParams] = useSearchParams();
   const history = params.get("view") === "history";
+  const services = useServices();
   const question = useMemo(() => readQuestion(params), [params]);
   useKept(params, (kept) => setParams(kept, { replace: true }));
   // Typing changes the address in place; what is pressed can be undone by going back.
@@ -31,14 +33,15 @@ export function LiveLogs() {
     "/": () => document.querySelector<HTMLInputElement>("[role=search] input")?.focus(),
     j: () => moveRow(1),
     k: () => moveRow(-1),
+    ...(history ? { " ": () => put({ view: "" }) } : {}),
   });
   const view = <Segmented label="Which logs" value={history ? "history" : ""} options={VIEWS} onChange={(next) => put({ view: next })} />;
   const filters = (
-    <Filters question={question} type={(changes) => change(changes, true)} put={put} reset={reset} timed={history}>
+    <Filters question={question} type={(changes) => change(changes, true)} put={put} reset={reset} services={services ?? []} timed={history}>
       <SavedSearches search={params.toString()} />
     </Filters>
   );
-  const props = { question, put, view, filters };
+  const props = { question, services, put, view, filters };
   return <div className="logs">{history ? <History {...props} /> : <Live {...props} />}</div>;
 }
 

@@ -13,7 +13,7 @@ import { Empty } from "../parts/states";
 import { useStore } from "../store";
 import type { Props } from "./logs-parts";
 
-export function Live({ question, put, view, filters }: Props) {
+export function Live({ question, services, put, view, filters }: Props) {
   const version = useStore(logsVersion);
   const pausedAt = useStore(paused);
   const setPausedAt = paused.set;
@@ -22,7 +22,7 @@ export function Live({ question, put, view, filters }: Props) {
   const until = pausedAt ?? logs.total;
   // The filter remembers what it has looked at, so a tick costs only what is new.
   const now = useStore(snapshot);
-  const whole = (now?.services ?? []).some((s) => s.service === question.service);
+  const whole = services?.includes(question.service) ?? false;
   const shown = useMemo(() => kept.current.matching({ ...question, whole }, until), [question, whole, until, version]);
   const waiting = pausedAt === null ? 0 : logs.total - pausedAt;
   const place = useRef<HTMLDivElement>(null);
@@ -58,7 +58,7 @@ export function Live({ question, put, view, filters }: Props) {
         <h1>Live logs</h1>
         {view}
         <button type="button" className={live ? "" : "main"} onClick={turn}>
-          {live ? "Pause" : `Resume (${count(waiting)} wait)`}
+          {live ? "Pause" : `Resume: ${count(waiting)} new ${waiting === 1 ? "entry" : "entries"} — click to load`}
         </button>
         <span className="soft small" role="status">
           {count(shown.length)} of {count(Math.max(0, until - logs.firstNumber))} shown
@@ -120,7 +120,7 @@ function Sampled() {
   if (left === 0) return null;
   return (
     <span className="signal warn small">
-      sampled: the server left {count(left)} entries out of the live view; they are stored
+      {count(left)} entries left out: too fast to show, but stored
     </span>
   );
 }

@@ -6,6 +6,7 @@ import type { Put } from "../parts/logrow";
 
 export interface Props {
   question: Question;
+  services: readonly string[] | undefined; // names of all; undefined until they are known
   put: Put;
   view: ReactNode; // the switch between the two
   filters: ReactNode;

@@ -80,7 +80,7 @@ function Policies({ policies, edit, changed }: { policies: Policy[]; edit: ((pol
     <>
       {policies.length === 0 ? (
         <Empty>
-          <p>No tenant has a policy of its own.</p>
+          <p>There is no policy that you could see.</p>
         </Empty>
       ) : (
         <Table columns={["Tenant", ["Days"], ["Size, GB"], "Archive", ["Changed"], ...(edit ? ["Actions"] : [])]}>

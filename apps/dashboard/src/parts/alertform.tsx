@@ -1,7 +1,7 @@
 /** Everything of an alert that somebody may choose. */
 
 import { useRef, useState } from "react";
-import { choiceOf, type FilterFields, FIELDS, joined, LEVELS, split, typeOf } from "../alerts";
+import { changesOf, choiceOf, type FilterFields, FIELDS, joined, LEVELS, split, typeOf } from "../alerts";
 import type { Alert, Channel, Filter, OwnChannel } from "../types";
 import { Check, Choice, Field, Form, numberOf, type Options, Text, textOf } from "./form";
 import { JsonTree } from "./json";
@@ -21,9 +21,11 @@ const TYPES: Options = [
 
 /** `send` is given what POST and PUT take. */
 export function AlertForm({ alert, tenant, send, cancel }: { alert?: Alert; tenant: boolean; send: (body: object) => Promise<void>; cancel: () => void }) {
-  const { fields, rest } = split(alert?.filter ?? {});
+  const opened = useRef(alert).current; // what is asked for again meanwhile must not look like a change made here
+  const { fields, rest } = split(opened?.filter ?? {});
   const [rows, setRows] = useState<Row[]>(() => (alert?.channels ?? []).map((channel, id) => ({ id, channel, choice: choiceOf(channel) })));
   const next = useRef(rows.length);
+  const changed = (body: object) => (opened ? changesOf(opened, body) : body);
   const title = alert ? "Change the alert" : "New alert";
   return (
     <Form
@@ -31,7 +33,7 @@ export function AlertForm({ alert, tenant, send, cancel }: { alert?: Alert; tena
       submit={alert ? "Save" : "Create"}
       cancel={cancel}
       send={(given) =>
-        send({
+        send(changed({
           ...(tenant && { tenant_id: textOf(given, "tenant_id") }),
           name: textOf(given, "name"),
           description: textOf(given, "description") ?? "",
@@ -41,7 +43,7 @@ export function AlertForm({ alert, tenant, send, cancel }: { alert?: Alert; tena
           cooldown_mins: numberOf(given, "cooldown_mins"),
           severity: textOf(given, "severity"),
           channels: rows.map((row, place) => channelOf(given, `channels[${place}]`, row)),
-        })
+        }))
       }
     >
       <div className="form-grid">

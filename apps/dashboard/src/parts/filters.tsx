@@ -1,22 +1,23 @@
 /** The bar that says which logs are wanted; all of it lives in the address. */
 
 import type { ReactNode } from "react";
-import { snapshot } from "../live";
-import { BETWEEN, EXACT, LAST, LEVELS, type Question } from "../question";
-import { useStore } from "../store";
+import { BETWEEN, EXACT, LAST, LEVELS, localTime, momentOf, type Question } from "../question";
 import type { Put } from "./logrow";
 import { Menu } from "./menu";
+
+const NAMES_MAX = 500; // that are offered while one types
 
 interface Props {
   question: Question;
   type: Put; // while somebody types: going back undoes all of it at once
   put: Put;
   reset: () => void;
+  services: readonly string[];
   timed: boolean; // times can be chosen
   children?: ReactNode;
 }
 
-export function Filters({ question, type, put, reset, timed, children }: Props) {
+export function Filters({ question, type, put, reset, services, timed, children }: Props) {
   const { service, levels, text, exact, last } = question;
   const toggled = (name: string) => LEVELS.map(([level]) => level).filter((level) => (level === name) !== levels.includes(level));
   const chosen = EXACT.filter(([name]) => exact[name]);
@@ -26,7 +27,7 @@ export function Filters({ question, type, put, reset, timed, children }: Props) 
     <div className="inline" role="search">
       <input type="search" aria-label="Text" placeholder="Text in the message   /" value={text} onChange={(e) => type({ text: e.target.value })} size={24} maxLength={256} />
       <input type="search" aria-label="Service" placeholder="Service" value={service} onChange={(e) => type({ service: e.target.value })} size={14} list="live-services" />
-      <Known />
+      <Known names={services} />
       <div className="segmented" role="group" aria-label="Levels">
         {LEVELS.map(([name]) => (
           <button key={name} type="button" className={`level-${name}`} aria-pressed={levels.includes(name)} onClick={() => put({ level: toggled(name).join(","), severity: "" })}>
@@ -46,7 +47,7 @@ export function Filters({ question, type, put, reset, timed, children }: Props) 
       {timed && between &&
         (["from", "to"] as const).map((name) => (
           <label key={name} className="soft small">
-            {name} <input type="datetime-local" step="1" value={question[name]} onChange={(e) => type({ [name]: e.target.value })} />
+            {name} <input type="datetime-local" step="1" value={localTime(question[name])} onChange={(e) => type({ [name]: momentOf(e.target.value, name === "to") })} />
           </label>
         ))}
       <Menu title="More filters">
@@ -72,12 +73,11 @@ export function Filters({ question, type, put, reset, timed, children }: Props) 
   );
 }
 
-function Known() {
-  const services = useStore(snapshot)?.services ?? [];
+function Known({ names }: { names: readonly string[] }) {
   return (
     <datalist id="live-services">
-      {services.map((s) => (
-        <option key={s.service} value={s.service} />
+      {names.slice(0, NAMES_MAX).map((name) => (
+        <option key={name} value={name} />
       ))}
     </datalist>
   );

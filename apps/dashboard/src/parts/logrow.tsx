@@ -25,7 +25,9 @@ export const LogRow = memo(function LogRow({ entry, open, toggle }: { entry: Log
 export function Line({ entry }: { entry: LogEntry }) {
   return (
     <>
-      <span className="soft">{when(entry.timestamp, true)}</span>
+      <span className="soft" title={`${entry.timestamp} UTC, here ${new Date(entry.timestamp).toString()}`}>
+        {when(entry.timestamp, true)}
+      </span>
       <span className={`level-${levelOf(entry.severity)}`}>{entry.level_text ?? entry.level}</span>
       <span className="service soft">{entry.service_name}</span>
       <span>{entry.message.length > LINE_CHARS ? `${entry.message.slice(0, LINE_CHARS)} …` : entry.message}</span>

@@ -22,7 +22,7 @@ export function ServicesTable({ services }: { services: Service[] }) {
   if (services.length === 0)
     return (
       <Empty>
-        <p>No service has sent anything yet. This one sends a line:</p>
+        <p>No service that numbers its logs has sent anything yet; what comes without numbers is under Live logs. This one sends a line:</p>
         <code>
           curl -H 'content-type: application/json' -d '{`{"service":"shop","batch":[{"seq":1,"message":"hello"}]}`}' {window.location.origin}/ingest
         </code>
