@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import pytest
+
 from tracehub.pipeline.retention import (
     ARCHIVE_FAILURES_MAX,
     DAY_MS,
@@ -177,6 +179,18 @@ async def test_a_slice_is_archived_before_it_is_removed() -> None:
         ("archived", [b"1", b"2"]), ("removed", ([1, 2], True)), ("archived", [b"3"]), ("removed", ([3], True)),
     ]  # fmt: skip
     assert world.of("pause") == [PAUSE_S] * 2
+
+
+@pytest.mark.parametrize("stays", [False, True])
+async def test_a_past_partition_goes_when_all_that_is_in_it_is_old_enough(stays: bool) -> None:
+    """Though the bound of what is old lies within it."""
+    days = 180  # ten days before its end
+    rows = [row(n, NOW - 190 * DAY_MS + n) for n in range(3)] + [row(9, NOW - 175 * DAY_MS)] * stays
+    world = World({"a": rows}, {"a": Policy(retention_days=days)})
+    done = await world.run()
+    assert world.of("emptied") == ([] if stays else [("old", 0, True)])
+    assert len(world.rows["a"]) == stays
+    assert done.error is None
 
 
 async def test_a_partition_is_archived_before_it_is_emptied() -> None:

@@ -280,8 +280,6 @@ class _Retention:
         """Whether nothing of a past partition stays. An empty one goes when the defaults would let nothing stay."""
         if partition.end_ms > self._run.started_ms or len(wanted) < len(there):
             return False
-        if any(release.last_ms < partition.end_ms - 1 for release in wanted):
-            return False
         if not there and (
             self._run.tenant_id is not None
             or partition.end_ms > self._run.started_ms - self._tools.days * DAY_MS
