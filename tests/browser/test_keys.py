@@ -216,7 +216,7 @@ def test_the_first_key_of_an_open_server_is_not_lost(
         expect(page.locator(".top").get_by_role("alert")).to_contain_text("disconnected")
         expect(dialog).to_be_visible()
         dialog.get_by_role("button", name="I have it").click()
-        expect(page).to_have_url(re.compile(r"/login\?next=%2Fkeys"))
+        expect(page).to_have_url(re.compile(r"/login\?ended=1&next=%2Fkeys"))
         log_in(page, key)
         expect(page).to_have_url(re.compile("/keys$"))
         row = page.locator("tbody tr", has_text="first")

@@ -396,6 +396,9 @@ async def test_a_web_page_cannot_reach_control_routes(
         {"Content-Type": "application/x-www-form-urlencoded"},
     ):
         answer = await client.request(method, path, content=b"{}", headers=headers)
+        if method == "DELETE" and not headers:
+            assert answer.status_code == 404  # no form can send it
+            continue
         assert_refused(answer, 415, "unsupported_type")
     for origin in (
         "http://evil.example",

@@ -4,7 +4,7 @@ import { useVirtualizer, type Virtualizer } from "@tanstack/react-virtual";
 import { type ReactNode, type RefObject, useEffect } from "react";
 import { useKeys } from "../keys";
 import type { LogEntry } from "../types";
-import { DETAIL, LogDetail, LogRow, type Put, ROW } from "./logrow";
+import { DETAIL, LogDetail, LogRow, type Put, ROW, Trace } from "./logrow";
 
 export interface Rows<Key extends string | number> {
   count: number;
@@ -51,6 +51,7 @@ export function LogList<Key extends string | number>({ place, rows, openAt, open
             return (
               <div key={item.key} style={{ position: "absolute", top: item.start, left: 0, right: 0 }}>
                 <LogRow entry={entry} open={key === open} toggle={() => setOpen(key === open ? null : key)} />
+                {entry.trace_id !== undefined && <Trace id={entry.trace_id} />}
                 {key === open && <LogDetail entry={entry} put={put} />}
               </div>
             );

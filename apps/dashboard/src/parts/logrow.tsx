@@ -10,6 +10,7 @@ import { Copy } from "./words";
 
 export const ROW = 24;
 export const DETAIL = 340;
+const TRACE_CHARS = 8;
 const LINE_CHARS = 1_000; // more than any screen is wide
 
 export type Put = (changes: Record<string, string>) => void;
@@ -22,6 +23,17 @@ export const LogRow = memo(function LogRow({ entry, open, toggle }: { entry: Log
   );
 });
 
+/** The beginning of an entry's trace, beside its row: a row is a button, and no button is within another. */
+export function Trace({ id }: { id: string }) {
+  const [copied, setCopied] = useState(false);
+  const copy = () => void navigator.clipboard?.writeText(id).then(() => setCopied(true), () => setCopied(false));
+  return (
+    <button type="button" className="roomy log-trace" onClick={copy} title={`Copy the trace ID ${id}`} aria-label={`Copy the trace ID ${id}`} tabIndex={-1}>
+      {copied ? "copied" : `${id.slice(0, TRACE_CHARS)}…`}
+    </button>
+  );
+}
+
 export function Line({ entry }: { entry: LogEntry }) {
   return (
     <>
@@ -30,6 +42,7 @@ export function Line({ entry }: { entry: LogEntry }) {
       </span>
       <span className={`level-${levelOf(entry.severity)}`}>{entry.level_text ?? entry.level}</span>
       <span className="service soft">{entry.service_name}</span>
+      <span className="roomy soft">{[entry.app_id, entry.category].filter(Boolean).join(" · ")}</span>
       <span>{entry.message.length > LINE_CHARS ? `${entry.message.slice(0, LINE_CHARS)} …` : entry.message}</span>
     </>
   );
