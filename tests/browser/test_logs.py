@@ -98,6 +98,9 @@ def test_row_opens_copies_and_is_followed(look: Look, api: httpx.Client) -> None
         [entry, {**entry, "message": "of the trace", "request_id": "req-2"}, {"message": "other"}],
     )
     expect(page.locator(".log-row")).to_have_count(3)
+    page.get_by_title("Copy the trace ID trace-1").first.click()
+    expect(page.locator(".log-trace").first).to_have_text("copied")
+    assert page.evaluate("navigator.clipboard.readText()") == "trace-1"
     page.locator(".log-row").first.click()
     detail = page.locator(".log-detail")
     for name in ("id", "tenant_id", "service_name", "seq", "created_at", "trace_id", "request_id"):

@@ -28,7 +28,7 @@ export function Trace({ id }: { id: string }) {
   const [copied, setCopied] = useState(false);
   const copy = () => void navigator.clipboard?.writeText(id).then(() => setCopied(true), () => setCopied(false));
   return (
-    <button type="button" className="roomy log-trace" onClick={copy} title={`Copy the trace ID ${id}`} aria-label={`Copy the trace ID ${id}`} tabIndex={-1}>
+    <button type="button" className="roomy log-trace" onClick={copy} title={`Copy the trace ID ${id}`} tabIndex={-1}>
       {copied ? "copied" : `${id.slice(0, TRACE_CHARS)}…`}
     </button>
   );
