@@ -24,12 +24,13 @@ export interface Facet {
   count: number;
 }
 
-const INTERVALS = [["minute", 60_000], ["hour", 3_600_000], ["day", 86_400_000]] as const;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS; // entries may be so much ahead
+const INTERVALS = [["minute", 60_000], ["hour", HOUR_MS], ["day", DAY_MS]] as const;
 type Interval = (typeof INTERVALS)[number][0];
 const BARS_MAX = 120;
 const FACETS_MAX = 10;
 const OTHER = "__other__"; // what the server calls all beyond the largest groups
-const DAY_MS = 86_400_000; // entries may be so much ahead
 const ALWAYS = { start: "2000-01-01T00:00:00Z", end: "2100-01-01T00:00:00Z" };
 
 /** The shortest of the server's intervals by which a span has no more bars than may be added up. */
@@ -60,7 +61,11 @@ export function barsOf(buckets: readonly Bucket[], interval: Interval, bounds: r
 export function facetsOf(buckets: readonly Bucket[]): Facet[] {
   const sums = new Map<string, number>();
   for (const { group, count } of buckets) if (group && group !== OTHER) sums.set(group, (sums.get(group) ?? 0) + count);
-  return [...sums]
+  return largest(sums);
+}
+
+function largest(counts: Iterable<[string, number]>): Facet[] {
+  return [...counts]
     .map(([value, count]) => ({ value, count }))
     .sort((a, b) => b.count - a.count || (a.value < b.value ? -1 : 1))
     .slice(0, FACETS_MAX);
@@ -109,12 +114,12 @@ export function useBars(filter: Filter, now: number): Counted<Bar[]> {
     }
     const days = await counted(filter, "day");
     if (days.length === 0) return [];
-    const [first, last] = [Date.parse(days[0]!.bucket), Date.parse(days.at(-1)!.bucket) + 86_400_000];
+    const [first, last] = [Date.parse(days[0]!.bucket), Date.parse(days.at(-1)!.bucket) + DAY_MS];
     let [buckets, interval]: [Bucket[], Interval] = [days, intervalFor(last - first)];
     while (interval !== "day") {
       buckets = await counted({ ...filter, start: new Date(first).toISOString() }, interval);
       const span = Date.parse(buckets.at(-1)?.bucket ?? "") - Date.parse(buckets[0]?.bucket ?? "");
-      if (interval === "minute" || !(span <= 3_600_000)) break;
+      if (interval === "minute" || !(span <= HOUR_MS)) break;
       interval = "minute";
     }
     return barsOf(buckets, interval, [null, null]);
@@ -122,15 +127,14 @@ export function useBars(filter: Filter, now: number): Counted<Bar[]> {
 }
 
 interface Stats {
-  data: { total_count: number; level_counts: Record<string, number>; service_counts: Record<string, number> };
+  data: { level_counts: Record<string, number>; service_counts: Record<string, number> };
 }
 
 /** How many there are by service and by level. */
 export function useStats(filter: Filter, now: number): Counted<{ services: Facet[]; levels: Facet[] }> {
   return useFound(JSON.stringify([filter, now]), async () => {
     const { data } = await ask<Stats>(`/api/v1/logs/stats?${queryOf({ ...ALWAYS, ...filter })}`);
-    const facets = (counts: Record<string, number>) => facetsOf(Object.entries(counts).map(([group, count]) => ({ bucket: "", group, count, level_counts: {} })));
-    return { services: facets(data.service_counts), levels: facets(data.level_counts) };
+    return { services: largest(Object.entries(data.service_counts)), levels: largest(Object.entries(data.level_counts)) };
   });
 }
 

@@ -66,9 +66,7 @@ class LogCounts:
                 return await self._services_by_time(tenant_id, wanted, interval)
         text, args = _raw_source(tenant_id, wanted, interval, group)
         column = {None: "null::text", "severity": "severity::text"}.get(group, "grp")
-        query = SQL.aggregate_counts.format(
-            source=text, bucket="moment", group=column, groups=GROUPS_MAX, most=COUNTS_MAX + 1
-        )
+        query = SQL.aggregate_counts.format(source=text, group=column, groups=GROUPS_MAX, most=COUNTS_MAX + 1)
         rows = await self._fetch(query, args)
         _refuse_many(len(rows))
         counted = []

@@ -648,7 +648,7 @@ select hour as moment, severity, service as grp, entries from log_count_changes 
 -- name: aggregate_counts
 -- By bucket and group, severities and entries beside each other; what is not among the largest groups is one group.
 with counted as (
-    select {bucket} as bucket, severity, {group} as grp, sum(entries)::bigint as entries
+    select moment as bucket, severity, {group} as grp, sum(entries)::bigint as entries
     from ({source}) as s group by 1, 2, 3 having sum(entries) > 0),
 largest as (select coalesce(grp, '') as name, grp is null as is_null from counted group by grp
             order by sum(entries) desc, grp limit {groups})
