@@ -35,6 +35,8 @@ FILTERS: list[dict[str, Any]] = [
     {"search": "MESSAGE 3"}, {"search": "nothing"}, {"host": "h"}, {"door": "ingest"}, {"metadata": {"a": 1}},
     {"metadata": {"a.b": "x"}}, {"metadata": {"k": None}}, {"metadata": {"ä": 1}}, {"host": ["h", "i"]},
     {"service": "svc", "level": ["INFO", "ERROR"], "search": "message"},
+    {"batch_id": "batch"}, {"batch_id": ["own", "x"], "level": "ERROR"}, {"batch_id": "batch", "host": "h"},
+    {"app_id": "a"},
 ]  # fmt: skip
 
 
@@ -74,7 +76,7 @@ def made_request(levels: list[str], *, by_server: bool) -> Request:
     if not by_server:
         return request((), entries=entries)
     for n, one in enumerate(entries):
-        own = Own(ZERO_TENANT if n % 2 else OTHER, "svc" if n % 3 else "other")
+        own = Own(ZERO_TENANT if n % 2 else OTHER, "svc" if n % 3 else "other", "own" if n > 2 else None)
         entries[n] = type(one)(*[getattr(one, f) for f in one.__struct_fields__[:-1]], own)
     return request((), StreamKey(ZERO_TENANT, "@logs", 0), entries=entries)
 

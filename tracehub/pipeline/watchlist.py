@@ -79,7 +79,7 @@ class _Watched:
                 continue
             if search and search not in e.message.lower():
                 continue
-            if columns and not _fits(e, columns):
+            if columns and not _fits(request, e, columns):
                 continue
             if not self.wanted.metadata or self._has_metadata(request, place, created_ms):
                 return True
@@ -94,9 +94,11 @@ class _Watched:
         return matches(self.wanted, log_entry(request, place, created_ms))
 
 
-def _fits(entry: Entry, columns: tuple[tuple[str, frozenset[str]], ...]) -> bool:
-    for column, values in columns:  # noqa: SIM110 - a plain loop: this is asked of every entry
-        if getattr(entry, column) not in values:
+def _fits(request: Request, entry: Entry, columns: tuple[tuple[str, frozenset[str]], ...]) -> bool:
+    for column, values in columns:
+        # The one column that an entry without an own batch has of its request.
+        holder = (entry.own or request) if column == "batch_id" else entry
+        if getattr(holder, column) not in values:
             return False
     return True
 

@@ -25,7 +25,8 @@ def iso(ms: int) -> str:
 
 @lru_cache(maxsize=256)  # most times that are shown are of the same few seconds
 def _second(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+    # Not strftime, whose years before 1000 have fewer than four digits.
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def unix_ms(moment: datetime) -> int:
