@@ -12,7 +12,7 @@ import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
@@ -192,6 +192,14 @@ class Deployer:
         self.made.append(made)
         return made
 
+    @contextmanager
+    def started(self, **settings: object) -> Iterator[Deployment]:
+        """One backend and one worker, until the block ends."""
+        with self.stack:
+            deployment = self.make(**settings)
+            deployment.both()
+            yield deployment
+
     def take(self, **settings: object) -> Deployment:
         """The deployment that was made last, with these settings."""
         self.made[-1].settings.update(settings)
@@ -204,9 +212,7 @@ def server(
 ) -> Iterator[Deployment]:
     """One backend and one worker; bodies must arrive within BODY_TIMEOUT_S."""
     deployer = Deployer(databases, migrated_template, tmp_path_factory.mktemp("server"))
-    with deployer.stack:
-        deployment = deployer.make(body_timeout_s=BODY_TIMEOUT_S)
-        deployment.both()
+    with deployer.started(body_timeout_s=BODY_TIMEOUT_S) as deployment:
         yield deployment
 
 
@@ -216,9 +222,7 @@ def closed(
 ) -> Iterator[Deployment]:
     """A backend and a worker that ask for keys (keyed.py)."""
     deployer = Deployer(databases, migrated_template, tmp_path_factory.mktemp("closed"))
-    with deployer.stack:
-        deployment = deployer.make(**KEYS)
-        deployment.both()
+    with deployer.started(**KEYS) as deployment:
         yield deployment
 
 

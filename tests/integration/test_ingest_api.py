@@ -269,7 +269,7 @@ async def test_replay_requests_are_validated(client: httpx.AsyncClient, service:
     assert_refused(await client.post("/replay", json={**good, "epoch": 9}), 404, "unknown_service")
     unknown = await client.post("/replay", json={**good, "service": "never-seen"})
     assert_refused(unknown, 404, "unknown_service")
-    assert_refused(await client.post("/replay", json=[1]), 400, "invalid_field")
+    assert_refused(await client.post("/replay", json=[1]), 400, "invalid_json")
     headers = {"Content-Type": "application/json"}
     broken = await client.post("/replay", content=b"{", headers=headers)
     assert_refused(broken, 400, "invalid_json")

@@ -75,18 +75,15 @@ def test_query_string_values_of_metadata_have_no_type() -> None:
 @pytest.mark.parametrize(
     ("document", "field"),
     [
-        ({"nonsense": 1}, "nonsense"), ({"service": 1}, "service"), ({"service": ["a", 1]}, "service"),
+        ({"nonsense": 1}, "nonsense"), ({"service": 1}, "service"), ({"service": ["a", 1]}, "service[1]"),
         ({"start": "yesterday"}, "start"), ({"end_time": "2024-13-01"}, "end_time"), ({"search": "x" * 257}, "search"),
         ({"trace_id": ["t"] * (VALUES_MAX + 1)}, "trace_id"), ({"level": ["info"] * (VALUES_MAX + 1)}, "level"),
-        ({"metadata": []}, None), ({"metadata": "x"}, "metadata"),
+        ({"metadata": []}, "metadata"), ({"metadata": "x"}, "metadata"),
         ({"metadata": {str(n): n for n in range(11)}}, "metadata"),
         ({"page": 101, "page_size": 1000}, "page"), ({"cursor": 5}, "cursor"), ([], None), ("x", None),
     ],
 )  # fmt: skip
 def test_bad_filters_name_the_field(document: Any, field: str | None) -> None:
-    if document == {"metadata": []}:
-        assert from_json(document)[0] == LogFilter()
-        return
     with pytest.raises(InvalidField) as caught:
         from_json(document)
     assert caught.value.field == field
@@ -155,5 +152,5 @@ def test_any_json_is_a_filter_or_named(document: dict[str, Any]) -> None:
         refused: str | None = error.field
     else:
         refused = None
-    assert (refused in document) == (refused is not None)
+    assert refused is None or any(refused == key or refused.startswith(key + "[") for key in document)
     assert known or refused is not None

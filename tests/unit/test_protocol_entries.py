@@ -72,6 +72,7 @@ def meant(batch: Batch) -> tuple[Any, ...]:
 
 @QUICK
 @example(body={"service": "s", "batch": [{"seq": 1}], "lost": [[5, 1, "x"], [0, 1, "y"]]})
+@example(body={"service": "s", "batch": [{"seq": 1}], "start": 5, "lost": [[0, 1, "y"]]})
 @given(body=BODIES)
 def test_both_readers_agree(body: dict[str, Any]) -> None:
     """Whatever the fast reader takes or refuses, the second one takes or refuses alike."""

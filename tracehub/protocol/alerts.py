@@ -7,12 +7,16 @@ id, tenant_id, created_at, last_triggered. Not here: when an alert is triggered 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from tracehub.protocol.channels import Channel, Random, read_channels, shown_channels
+import msgspec
+from msgspec import Meta
+
+from tracehub.protocol.channels import Channel, Channels, Random, read_channels, shown_channels
 from tracehub.protocol.errors import InvalidField
-from tracehub.protocol.filters import EXACT, LogFilter, from_json
+from tracehub.protocol.filters import AlertFilter, LogFilter, from_json
 from tracehub.protocol.severity import range_of
+from tracehub.protocol.shapes import Shown, Tenant, shaped
 from tracehub.protocol.times import iso
 
 PER_TENANT_MAX: Final = 500
@@ -22,21 +26,11 @@ THRESHOLD_MAX: Final = 1_000_000_000
 MINUTES_MAX: Final = 1_440
 MINUTE_MS: Final = 60_000
 SEVERITIES: Final = ("INFO", "WARN", "ERROR", "CRITICAL")
-FILTER_FIELDS: Final = frozenset((*EXACT, "level", "min_level", "search", "metadata"))
-_READ_ONLY: Final = frozenset(("id", "tenant_id", "last_triggered", "created_at", "updated_at"))
-_FIELDS: Final = frozenset(
-    (
-        "name",
-        "description",
-        "enabled",
-        "filter",
-        "threshold",
-        "window_mins",
-        "severity",
-        "cooldown_mins",
-        "channels",
-    )
-)
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+Threshold = Annotated[int, Meta(ge=1, le=THRESHOLD_MAX)]
+Minutes = Annotated[int, Meta(ge=1, le=MINUTES_MAX)]
+Severity = Annotated[str, Meta(extra_json_schema={"enum": list(SEVERITIES)}, description="in any case")]
+_PLAIN: Final = ("name", "description", "enabled", "threshold", "window_mins", "cooldown_mins")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,96 +95,65 @@ class Alert:
         }
 
 
-def read_rule(body: dict[str, Any], random: Random) -> AlertRule:
-    """The body of POST /alerts. Raises InvalidField."""
-    for name in ("name", "filter", "threshold"):
-        if body.get(name) is None:
-            raise InvalidField("is required", field=name)
-    return merge(AlertRule("", {}, 1), body, random)
+class AlertChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of PUT /alerts/{id}; null is absent."""
+
+    name: Name | None = None
+    description: Annotated[str, Meta(max_length=DESCRIPTION_CHARS_MAX)] | None = None
+    enabled: bool | None = None
+    filter: AlertFilter | None = None  # type: ignore[valid-type]  # made of the words of a filter
+    threshold: Threshold | None = None
+    window_mins: Minutes | None = None
+    severity: Severity | None = None
+    cooldown_mins: Minutes | None = None
+    channels: Channels | None = None
+    tenant_id: Tenant = None  # of a new one
+    id: Shown = None
+    last_triggered: Shown = None
+    created_at: Shown = None
+    updated_at: Shown = None
 
 
-def merge(rule: AlertRule, body: dict[str, Any], random: Random) -> AlertRule:
-    """The rule with what was sent; lists and objects are replaced whole. Raises InvalidField."""
-    for name in body:
-        if name not in _FIELDS and name not in _READ_ONLY:
-            raise InvalidField("is no field of an alert", field=name[:NAME_CHARS_MAX])
-    changes: dict[str, Any] = {}
-    for name, value in body.items():
-        if name in _READ_ONLY or value is None:
-            continue
-        if name == "channels":
-            changes[name] = tuple(read_channels(value, random, rule.channels))
-        else:
-            changes[name] = _READERS[name](value, name)
+class AlertBody(AlertChanges, kw_only=True):
+    """The body of POST /alerts; null is absent."""
+
+    name: Name
+    filter: AlertFilter  # type: ignore[valid-type]
+    threshold: Threshold
+
+
+def read_rule(document: dict[str, Any], random: Random) -> AlertRule:
+    """Of an AlertBody. Raises InvalidField."""
+    return _with(AlertRule("", {}, 1), shaped(document, AlertBody), document, random)
+
+
+def merge(rule: AlertRule, document: dict[str, Any], random: Random) -> AlertRule:
+    """The rule with what AlertChanges say; lists and objects are replaced whole. Raises InvalidField."""
+    return _with(rule, shaped(document, AlertChanges), document, random)
+
+
+def _with(rule: AlertRule, body: AlertChanges, document: dict[str, Any], random: Random) -> AlertRule:
+    changes: dict[str, Any] = {name: value for name in _PLAIN if (value := getattr(body, name)) is not None}
+    if body.severity is not None:
+        changes["severity"] = _severity(body.severity)
+    if body.filter is not None:
+        changes["filter"] = _filter(document["filter"])
+    if body.channels is not None:
+        changes["channels"] = tuple(read_channels(document["channels"], random, rule.channels))
     return replace(rule, **changes)
 
 
-def _name(value: Any, field: str) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= NAME_CHARS_MAX:
-        raise InvalidField(f"must be a string of 1 to {NAME_CHARS_MAX} characters", field=field)
-    return value
+def _severity(word: str) -> str:
+    if word.upper() not in SEVERITIES:
+        raise InvalidField(f"must be one of {', '.join(SEVERITIES)}", field="severity")
+    return word.upper()
 
 
-def _description(value: Any, field: str) -> str:
-    if not isinstance(value, str) or len(value) > DESCRIPTION_CHARS_MAX:
-        raise InvalidField(f"must be a string of at most {DESCRIPTION_CHARS_MAX} characters", field=field)
-    return value
-
-
-def _flag(value: Any, field: str) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidField("must be true or false", field=field)
-    return value
-
-
-def _whole(value: Any, field: str, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InvalidField(f"must be a whole number from 1 to {most}", field=field)
-    return value
-
-
-def _threshold(value: Any, field: str) -> int:
-    return _whole(value, field, THRESHOLD_MAX)
-
-
-def _minutes(value: Any, field: str) -> int:
-    return _whole(value, field, MINUTES_MAX)
-
-
-def _severity(value: Any, field: str) -> str:
-    word = value.upper() if isinstance(value, str) else value
-    if word not in SEVERITIES:
-        raise InvalidField(f"must be one of {', '.join(SEVERITIES)}", field=field)
-    assert isinstance(word, str)
-    return word
-
-
-def _filter(value: Any, field: str) -> dict[str, Any]:
-    """Raises InvalidField also for a word that no entry can have: such an alert could never fire."""
-    if not isinstance(value, dict):
-        raise InvalidField("must be an object", field=field)
-    for name in value:
-        if name not in FILTER_FIELDS:
-            raise InvalidField("is no field of an alert's filter", field=f"{field}.{name[:NAME_CHARS_MAX]}")
-    try:
-        from_json(value)
-    except InvalidField as bad:
-        raise InvalidField(bad.message, field=f"{field}.{bad.field}" if bad.field else field) from None
+def _filter(given: dict[str, Any]) -> dict[str, Any]:
+    """Raises InvalidField for a word that no entry can have: such an alert could never fire."""
     for name in ("level", "min_level"):
-        words = value.get(name) or []
+        words = given.get(name) or []
         for word in words if isinstance(words, list) else [words]:
             if word and range_of(word) is None:
-                raise InvalidField("is no level", field=f"{field}.{name}")
-    return value
-
-
-_READERS: Final = {
-    "name": _name,
-    "description": _description,
-    "enabled": _flag,
-    "filter": _filter,
-    "threshold": _threshold,
-    "window_mins": _minutes,
-    "severity": _severity,
-    "cooldown_mins": _minutes,
-}
+                raise InvalidField("is no level", field=f"filter.{name}")
+    return given

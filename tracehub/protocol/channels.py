@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
 
 from tracehub.protocol import webhooks
 from tracehub.protocol.errors import InvalidField
+from tracehub.protocol.shapes import shaped
 
-TYPES: Final = ("webhook", "slack", "email", "pagerduty")
 CHANNELS_MAX: Final = 20
 RECIPIENTS_MAX: Final = 50
 RECIPIENT_CHARS_MAX: Final = 254
@@ -22,25 +25,56 @@ URL_CHARS_MAX: Final = 2_048
 SECRET_CHARS_MAX: Final = 255
 MASK: Final = "***"
 SECRETS: Final = ("secret", "webhook", "integration_key", "routing_key")
-_FIELDS: Final = {
-    "webhook": ("url", "secret"),
-    "slack": ("webhook",),
-    "email": ("recipients",),
-    "pagerduty": ("integration_key", "routing_key"),
-}
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\]+").fullmatch
 _PLAIN: Final = re.compile(r"[!-~]+").fullmatch
 
 Channel = dict[str, Any]
 Random = Callable[[int], bytes]
+Url = Annotated[str, Meta(max_length=URL_CHARS_MAX, extra_json_schema={"format": "uri"})]
+Secret = Annotated[str, Meta(min_length=1, max_length=SECRET_CHARS_MAX, description="visible ASCII")]
+Recipient = Annotated[str, Meta(max_length=RECIPIENT_CHARS_MAX, extra_json_schema={"format": "email"})]
+
+
+class _Channel(msgspec.Struct, tag_field="type", forbid_unknown_fields=True):
+    disabled: bool = False
+
+
+class Webhook(_Channel, tag="webhook"):
+    """A signed POST; one without a secret is given one."""
+
+    url: Url | None = None
+    secret: Secret | None = None
+
+
+class Slack(_Channel, tag="slack"):
+    """An incoming webhook of Slack."""
+
+    webhook: Url | None = None
+
+
+class Email(_Channel, tag="email"):
+    """Mail by the server's SMTP."""
+
+    recipients: Annotated[list[Recipient], Meta(min_length=1, max_length=RECIPIENTS_MAX)] | None = None
+
+
+class PagerDuty(_Channel, tag="pagerduty"):
+    """PagerDuty's events; either name of the key."""
+
+    integration_key: Secret | None = None
+    routing_key: Secret | None = None
+
+
+# A bare word is the server-wide receiver, and so is an object of which only `disabled` is said.
+Channels = Annotated[
+    list[Literal["webhook", "slack", "email", "pagerduty"] | Webhook | Slack | Email | PagerDuty],
+    Meta(max_length=CHANNELS_MAX),
+]
 
 
 def read_channels(given: Any, random: Random, known: Sequence[Channel] = ()) -> list[Channel]:
-    """A list of channels as sent; `known` are those it replaces. Raises InvalidField that names the first bad one."""
-    if not isinstance(given, list):
-        raise InvalidField("must be a list of channels", field="channels")
-    if len(given) > CHANNELS_MAX:
-        raise InvalidField(f"must have at most {CHANNELS_MAX} channels", field="channels")
+    """Channels as sent; `known` are those they replace. Raises InvalidField that names the first bad one."""
+    shaped(given, Channels, "channels")
     return [_read(one, f"channels[{place}]", random, known) for place, one in enumerate(given)]
 
 
@@ -62,21 +96,10 @@ def is_server_wide(channel: Channel) -> bool:
     return channel.keys() <= {"type", "disabled"}
 
 
-def _read(given: Any, field: str, random: Random, known: Sequence[Channel]) -> Channel:
+def _read(given: str | Channel, field: str, random: Random, known: Sequence[Channel]) -> Channel:
     if isinstance(given, str):
-        if given not in TYPES:
-            raise InvalidField(f"must be one of {', '.join(TYPES)}, or an object", field=field)
         return {"type": given}
-    if not isinstance(given, dict):
-        raise InvalidField("must be a word or an object", field=field)
-    kind = given.get("type")
-    if kind not in TYPES:
-        raise InvalidField(f"must be one of {', '.join(TYPES)}", field=f"{field}.type")
-    for name in given:
-        if name not in ("type", "disabled", *_FIELDS[kind]):
-            raise InvalidField("is no field of such a channel", field=f"{field}.{name[:50]}")
-    if not isinstance(given.get("disabled", False), bool):
-        raise InvalidField("must be true or false", field=f"{field}.disabled")
+    kind = given["type"]
     made: Channel = {"type": kind}
     if not (given.get("disabled") and given.keys() <= {"type", "disabled"}):
         made |= _READERS[kind](_unmasked(given, field, known), field)
@@ -120,8 +143,8 @@ def _slack(given: Channel, field: str) -> Channel:
 
 def _email(given: Channel, field: str) -> Channel:
     recipients = given.get("recipients")
-    if not isinstance(recipients, list) or not 1 <= len(recipients) <= RECIPIENTS_MAX:
-        raise InvalidField(f"must be a list of 1 to {RECIPIENTS_MAX} addresses", field=f"{field}.recipients")
+    if recipients is None:
+        raise InvalidField("is required", field=f"{field}.recipients")
     for place, address in enumerate(recipients):
         if not is_address(address):
             raise InvalidField("must be an e-mail address", field=f"{field}.recipients[{place}]")

@@ -35,16 +35,13 @@ from tracehub.protocol.limits import (
 from tracehub.protocol.messages import Entry
 from tracehub.protocol.ranges import Ranges
 from tracehub.protocol.severity import number_of
+from tracehub.protocol.shapes import entry_text
 from tracehub.protocol.times import unix_ms
 
 Lost = tuple[tuple[int, int, str], ...]
 
 _HUGE_NUMBER = re.compile(rb"\d{300}")
 _ATTRS_DEPTH_MAX = JSON_DEPTH_MAX - 3  # the document, the batch and the entry are three levels
-
-
-def _text(chars: int) -> Any:
-    return Annotated[str, msgspec.Meta(max_length=chars)] | None
 
 
 class WireEntry(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -54,16 +51,16 @@ class WireEntry(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     level: str | None = None
     message: str | None = None
     ts: int | datetime | None = None
-    request_id: _text(64) = None  # type: ignore[valid-type]
-    trace_id: _text(64) = None  # type: ignore[valid-type]
-    span_id: _text(32) = None  # type: ignore[valid-type]
-    user_id: _text(128) = None  # type: ignore[valid-type]
-    category: _text(100) = None  # type: ignore[valid-type]
-    source: _text(255) = None  # type: ignore[valid-type]
-    host: _text(255) = None  # type: ignore[valid-type]
-    environment: _text(50) = None  # type: ignore[valid-type]
-    user_agent: _text(255) = None  # type: ignore[valid-type]
-    release: _text(100) = None  # type: ignore[valid-type]
+    request_id: entry_text("request_id") = None  # type: ignore[valid-type]
+    trace_id: entry_text("trace_id") = None  # type: ignore[valid-type]
+    span_id: entry_text("span_id") = None  # type: ignore[valid-type]
+    user_id: entry_text("user_id") = None  # type: ignore[valid-type]
+    category: entry_text("category") = None  # type: ignore[valid-type]
+    source: entry_text("source") = None  # type: ignore[valid-type]
+    host: entry_text("host") = None  # type: ignore[valid-type]
+    environment: entry_text("environment") = None  # type: ignore[valid-type]
+    user_agent: entry_text("user_agent") = None  # type: ignore[valid-type]
+    release: entry_text("release") = None  # type: ignore[valid-type]
     attrs: dict[str, Any] | None = None
 
 
@@ -171,12 +168,12 @@ def assemble(service: str, entries: list[Entry], head: WireBatch) -> Batch:
     """Check what concerns the body as a whole; both readers end here."""
     if len(entries) > BATCH_ENTRIES_MAX:
         raise TooLarge(f"a batch holds at most {BATCH_ENTRIES_MAX} entries", field="batch")
+    lost = check_lost(head.lost)
     if not entries and head.lost is None:
         raise InvalidField("batch must hold at least one entry", field="batch")
     ranges = r.of_numbers([e.seq for e in entries])
     if head.start is not None and ranges and head.start > ranges[0][0]:
         raise InvalidField("start must not be above the lowest seq of the batch", field="start")
-    lost = check_lost(head.lost)
     return Batch(service, head.epoch or 0, head.batchId or None, head.start, lost, entries, ranges)
 
 

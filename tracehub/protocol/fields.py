@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tracehub.protocol.errors import InvalidField, InvalidId
+from tracehub.protocol.errors import InvalidField, InvalidId, InvalidJSON
 from tracehub.protocol.lenient import load_json
 from tracehub.protocol.limits import ATTRS_BYTES_MAX, JSON_DEPTH_MAX, TS_FUTURE_MS, TS_MIN_MS
 from tracehub.protocol.times import parse_time
@@ -36,6 +36,14 @@ def read_json(body: bytes) -> Any:
         return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return load_json(body)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """A JSON object. Raises InvalidJSON."""
+    document = read_json(body)
+    if not isinstance(document, dict):
+        raise InvalidJSON("the body must be a JSON object")
+    return document
 
 
 def _depth(body: bytes) -> int:

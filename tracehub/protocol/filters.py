@@ -11,13 +11,15 @@ import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from tracehub.protocol.errors import InvalidField
 from tracehub.protocol.severity import HIGHEST, matching, range_of
+from tracehub.protocol.shapes import Schema, Time, shaped
 from tracehub.protocol.times import parse_time
 
 VALUES_MAX: Final = 50
@@ -26,7 +28,6 @@ SEARCH_CHARS_MAX: Final = 256
 PAGE_SIZE: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
 DEPTH_MAX: Final = 100_000
-NAME_CHARS_MAX: Final = 100
 _DIGEST_BYTES = 8
 
 # The word in a question, and the column it is about.
@@ -46,10 +47,45 @@ SHOWN: Final = {
     "shown_app_id": (("app_id", "environment"), "default"),
     "shown_category": (("category",), "general"),
 }
-_TIMES: Final = {"start_time": "start", "start": "start", "end_time": "end", "end": "end"}
-_KNOWN: Final = frozenset((*EXACT, *_TIMES, "level", "min_level", "search"))
-_PAGING: Final = frozenset(("page", "page_size", "order", "cursor", "count"))
 _METADATA: Final = "metadata."
+
+_Words = str | Annotated[list[str], Meta(max_length=VALUES_MAX)] | None
+_Search = Annotated[str, Meta(max_length=SEARCH_CHARS_MAX)] | None
+_Object = Annotated[dict[str, Any], Meta(max_length=METADATA_MAX)] | None
+_LISTED: Final = (*EXACT, "level")
+_TIMES: Final = ("start", "end", "start_time", "end_time")
+_SINGLE: Final = ("min_level", "search", *_TIMES)
+_CONDITIONS: Final[dict[str, Any]] = {
+    **dict.fromkeys(_LISTED, _Words),
+    "min_level": str | None,
+    "search": _Search,
+    "metadata": _Object,
+}
+# Written into addresses as well, so what cannot be read is the default.
+_PAGES: Final[dict[str, Schema]] = {
+    "page": {"type": "integer", "minimum": 1, "default": 1},
+    "page_size": {"type": "integer", "minimum": 1, "maximum": PAGE_SIZE_MAX, "default": PAGE_SIZE},
+    "order": {"enum": ["asc", "desc"], "default": "desc"},
+    "count": {"type": "boolean"},
+}
+PAGING: Final = (*_PAGES, "cursor")
+
+
+def query_body(name: str, **more: Any) -> type[msgspec.Struct]:
+    """The type of a JSON filter with paging, and with these fields beside."""
+    paging = {field: Annotated[Any, Meta(extra_json_schema=schema)] for field, schema in _PAGES.items()}
+    fields = {**dict.fromkeys(_TIMES, Time | None), **paging, "cursor": str | None, **more}
+    return _optional(name, {**_CONDITIONS, **fields})
+
+
+def _optional(name: str, fields: Mapping[str, Any]) -> type[msgspec.Struct]:
+    return msgspec.defstruct(
+        name, [(field, kind, None) for field, kind in fields.items()], forbid_unknown_fields=True
+    )
+
+
+AlertFilter: Final = _optional("AlertFilter", _CONDITIONS)
+QueryBody: Final = query_body("QueryBody")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,81 +136,30 @@ class Paging:
     count: bool = True
 
 
-@dataclass(slots=True)
-class _Asked:
-    """What was asked so far, by word."""
-
-    exact: dict[str, list[str]] = field(default_factory=dict)
-    levels: list[str] = field(default_factory=list)
-    least: str = ""
-    times: dict[str, int] = field(default_factory=dict)
-    search: str = ""
-    metadata: dict[str, list[str]] = field(default_factory=dict)
-
-
 def from_query(items: Iterable[tuple[str, str]]) -> tuple[LogFilter, Paging]:
-    """Of a query string; unknown words are ignored. Raises InvalidField."""
-    asked = _Asked()
-    paging: dict[str, Any] = {}
+    """Of a query string; unknown words are ignored, and what was given last counts where only one can.
+
+    Raises InvalidField.
+    """
+    document: dict[str, Any] = {}
+    metadata: dict[str, list[str]] = {}
     for raw in items:
         name, text = (part.replace("\0", "\ufffd") for part in raw)
-        if name in _PAGING:
-            paging[name] = text
+        if name in PAGING or (text and name in _SINGLE):
+            document[name] = text
+        elif text and name in _LISTED:
+            document.setdefault(name, []).append(text)
         elif text and name.startswith(_METADATA):
-            asked.metadata.setdefault(name.removeprefix(_METADATA), []).extend(_alternatives(text))
-        elif text and name in _KNOWN:
-            _take(asked, name, [text])
-    return _filter(asked), _paging(paging)
+            metadata.setdefault(name.removeprefix(_METADATA), []).extend(_alternatives(text))
+    shaped(document, QueryBody)
+    return _filter(document, metadata), _paging(document)
 
 
-def from_json(document: Any) -> tuple[LogFilter, Paging]:
-    """Of a JSON object; an unknown key is an error. Raises InvalidField."""
-    if not isinstance(document, dict):
-        raise InvalidField("the filter must be a JSON object")
-    asked = _Asked()
-    for name, value in document.items():
-        if name not in _KNOWN and name not in _PAGING and name != "metadata":
-            raise InvalidField("is no field of a filter", field=name[:NAME_CHARS_MAX])
-        if name in _PAGING or value in (None, "", []):
-            continue
-        if name == "metadata":
-            _take_metadata(asked, value)
-            continue
-        values = value if isinstance(value, list) else [value]
-        if not all(isinstance(text, str) for text in values):
-            raise InvalidField("must be a string, or a list of strings", field=name)
-        _take(asked, name, [text for text in values if text])
-    return _filter(asked), _paging({name: document[name] for name in _PAGING & document.keys()})
-
-
-def _take(asked: _Asked, name: str, values: list[str]) -> None:
-    """One of _KNOWN; what was given last counts where only one can."""
-    if not values:
-        return
-    if column := EXACT.get(name):
-        asked.exact.setdefault(column, []).extend(values)
-        _bounded(asked.exact[column], name)
-    elif name == "level":
-        asked.levels += values
-        _bounded(asked.levels, name)
-    elif name == "min_level":
-        asked.least = values[-1]
-    elif bound := _TIMES.get(name):
-        try:
-            asked.times[bound] = parse_time(values[-1])
-        except ValueError:
-            raise InvalidField("must be an RFC 3339 time", field=name) from None
-    else:
-        asked.search = values[-1]
-        if len(asked.search) > SEARCH_CHARS_MAX:
-            raise InvalidField(f"must have at most {SEARCH_CHARS_MAX} characters", field=name)
-
-
-def _take_metadata(asked: _Asked, value: Any) -> None:
-    if not isinstance(value, dict):
-        raise InvalidField("must be an object of keys and values", field="metadata")
-    for key, wanted in value.items():
-        asked.metadata[key] = [json.dumps(wanted)]
+def from_json(document: Any, shape: type[msgspec.Struct] = QueryBody) -> tuple[LogFilter, Paging]:
+    """Of a JSON object of this type; an unknown key is an error. Raises InvalidField."""
+    shaped(document, shape)
+    metadata = {key: [json.dumps(wanted)] for key, wanted in (document.get("metadata") or {}).items()}
+    return _filter(document, metadata), _paging(document)
 
 
 def _alternatives(text: str) -> list[str]:
@@ -189,24 +174,41 @@ def _alternatives(text: str) -> list[str]:
     return found
 
 
-def _bounded(values: Sequence[str], name: str) -> None:
-    if len(values) > VALUES_MAX:
-        raise InvalidField(f"must have at most {VALUES_MAX} values", field=name)
-
-
-def _filter(asked: _Asked) -> LogFilter:
-    if len(asked.metadata) > METADATA_MAX:
+def _filter(asked: Mapping[str, Any], metadata: Mapping[str, list[str]]) -> LogFilter:
+    if len(metadata) > METADATA_MAX:
         raise InvalidField(f"must have at most {METADATA_MAX} keys", field="metadata")
-    for key, texts in asked.metadata.items():
-        _bounded(texts, _METADATA + key)
+    for key, texts in metadata.items():
+        if len(texts) > VALUES_MAX:
+            raise InvalidField(f"must have at most {VALUES_MAX} values", field=_METADATA + key)
+    exact: dict[str, set[str]] = {}
+    for name, column in EXACT.items():
+        if values := _values(asked, name):
+            exact.setdefault(column, set()).update(values)
     return LogFilter(
-        tuple(sorted((column, tuple(sorted(set(values)))) for column, values in asked.exact.items())),
-        _severities(asked.levels, asked.least),
-        asked.times.get("start"),
-        asked.times.get("end"),
-        asked.search,
-        tuple(sorted((key, tuple(sorted(set(texts)))) for key, texts in asked.metadata.items())),
+        tuple(sorted((column, tuple(sorted(values))) for column, values in exact.items())),
+        _severities(_values(asked, "level"), asked.get("min_level") or ""),
+        _bound(asked, "start", "start_time"),
+        _bound(asked, "end", "end_time"),
+        asked.get("search") or "",
+        tuple(sorted((key, tuple(sorted(set(texts)))) for key, texts in metadata.items())),
     )
+
+
+def _values(asked: Mapping[str, Any], name: str) -> list[str]:
+    given = asked.get(name) or []
+    return [text for text in (given if isinstance(given, list) else [given]) if text]
+
+
+def _bound(asked: Mapping[str, Any], *names: str) -> int | None:
+    """The time of the last of these words that is there, in Unix milliseconds."""
+    found = None
+    for name in asked:
+        if name in names and asked[name]:
+            try:
+                found = parse_time(asked[name])
+            except ValueError:
+                raise InvalidField("must be an RFC 3339 time", field=name) from None
+    return found
 
 
 def _severities(levels: Sequence[str], least: str) -> tuple[tuple[int, int], ...] | None:
@@ -226,8 +228,6 @@ def _paging(given: Mapping[str, Any]) -> Paging:
     size = _whole(given.get("page_size"), 0)
     size = min(PAGE_SIZE_MAX, max(1, size)) if size else PAGE_SIZE
     cursor = given.get("cursor")
-    if cursor is not None and not isinstance(cursor, str):
-        raise InvalidField("must be a string", field="cursor")
     if cursor is None and page * size > DEPTH_MAX:
         raise InvalidField(f"page times page_size is above {DEPTH_MAX}: go on by cursor", field="page")
     wants_count = str(given.get("count", "")).lower() == "true"

@@ -7,26 +7,31 @@ the only ones it opens; an expired key is no key. A rate is a bucket that holds 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, get_args
+
+import msgspec
+from msgspec import Meta
 
 from tracehub.protocol.credentials import EVERYWHERE, Kind, digest
 from tracehub.protocol.errors import InvalidField
+from tracehub.protocol.shapes import Tenant, Time, shaped
 from tracehub.protocol.tenants import DEFAULT_TENANT, read_tenant
 from tracehub.protocol.times import parse_time
 
 READ: Final = "read"
 WRITE: Final = "write"
 ADMIN: Final = "admin"
-SCOPES: Final = (WRITE, READ, ADMIN)
+Scope = Literal["write", "read", "admin"]
+DoorName = Literal["ingest", "logs", "otlp", "loki", "logstream", "errors", "sentry", "profiles"]
+SCOPES: Final[tuple[str, ...]] = get_args(Scope)
 EVERY_SCOPE: Final = frozenset(SCOPES)
-DOORS: Final = ("ingest", "logs", "otlp", "loki", "logstream", "errors", "sentry", "profiles")
+DOORS: Final[tuple[str, ...]] = get_args(DoorName)
 BUCKET_S: Final = 5.0
 NAME_CHARS_MAX: Final = 100
 APP_KEY_CHARS_MAX: Final = 100
 RATE_MAX: Final = 1e9
-_FIELDS: Final = frozenset(("name", "scopes", "tenant_id", "app_key", "doors", "rate", "expires_at"))
 
 
 def with_implied(scopes: Iterable[str]) -> frozenset[str]:
@@ -167,6 +172,18 @@ class Bucket:
         return max(1, math.ceil(lacking / self.rate))
 
 
+class KeyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /api/v1/keys; null is absent."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+    scopes: Annotated[list[Scope], Meta(min_length=1)]
+    tenant_id: Tenant = None
+    app_key: Annotated[str, Meta(min_length=1, max_length=APP_KEY_CHARS_MAX)] | None = None
+    doors: Annotated[list[DoorName], Meta(min_length=1)] | None = None
+    rate: Annotated[float, Meta(gt=0, le=RATE_MAX, description="entries per second")] | None = None
+    expires_at: Time | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class NewKey:
     """A key that somebody wants."""
@@ -180,51 +197,30 @@ class NewKey:
     expires_ms: int | None = None
 
 
-def read_new_key(body: dict[str, Any], now_ms: int) -> NewKey:
-    """The body of POST /api/v1/keys. Raises InvalidField, InvalidTenantId; null is absent."""
-    for name in body:
-        if name not in _FIELDS:
-            raise InvalidField("is no field of a key", field=name[:NAME_CHARS_MAX])
-    tenant = body.get("tenant_id")
+def read_new_key(document: Any, now_ms: int) -> NewKey:
+    """Of a KeyBody. Raises InvalidField, InvalidTenantId."""
+    body = shaped(document, KeyBody)
     return NewKey(
-        _required_text(body, "name", NAME_CHARS_MAX),
-        _words(body.get("scopes"), "scopes", SCOPES),
-        None if tenant is None else read_tenant(tenant),
-        None if body.get("app_key") is None else _required_text(body, "app_key", APP_KEY_CHARS_MAX),
-        None if body.get("doors") is None else _words(body["doors"], "doors", DOORS),
-        _rate(body.get("rate")),
-        _expiry(body.get("expires_at"), now_ms),
+        body.name,
+        _in_order(body.scopes, SCOPES),
+        None if body.tenant_id is None else read_tenant(body.tenant_id),
+        body.app_key,
+        None if body.doors is None else _in_order(body.doors, DOORS),
+        body.rate,
+        None if body.expires_at is None else _expiry(body.expires_at, now_ms),
     )
 
 
-def _required_text(body: dict[str, Any], name: str, most: int) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not 1 <= len(value) <= most:
-        raise InvalidField(f"must be a string of 1 to {most} characters", field=name)
-    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+def _in_order(words: Collection[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Each once."""
+    return tuple(word for word in known if word in words)
 
 
-def _words(value: object, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(word in known for word in value):
-        raise InvalidField(f"must be a list of one or more of {', '.join(known)}", field=name)
-    return tuple(word for word in known if word in value)
-
-
-def _rate(value: object) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= RATE_MAX:
-        raise InvalidField("must be a number of entries per second above 0", field="rate")
-    return float(value)
-
-
-def _expiry(value: object, now_ms: int) -> int | None:
-    if value is None:
-        return None
+def _expiry(text: str, now_ms: int) -> int:
     try:
-        moment = parse_time(value) if isinstance(value, str) else None
+        moment = parse_time(text)
     except ValueError:
-        moment = None
-    if moment is None or moment <= now_ms:
+        moment = now_ms
+    if moment <= now_ms:
         raise InvalidField("must be an RFC 3339 time that is still to come", field="expires_at")
     return moment

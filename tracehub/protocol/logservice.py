@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
 
 from tracehub.protocol import fields
 from tracehub.protocol.errors import InvalidField, InvalidId, InvalidTenantId, TooLarge
@@ -17,15 +20,39 @@ from tracehub.protocol.limits import (
     LEVEL_CHARS_MAX,
     MESSAGE_BYTES_MAX,
     SERVICE_CHARS_MAX,
-    TEXT_CHARS_MAX,
 )
 from tracehub.protocol.messages import Entry, Own
 from tracehub.protocol.severity import number_of
+from tracehub.protocol.shapes import EntryId, Tenant, Time, entry_text, shaped
 
-_TEXTS: Final = ("trace_id", "span_id", "request_id", "user_id", "source", "host", "environment")
-_KNOWN: Final = frozenset(
-    ("id", "tenant_id", "service_name", "level", "message", "timestamp", "metadata", *_TEXTS)
-)
+
+class LogEntryBody(msgspec.Struct, kw_only=True, gc=False):
+    """An entry as it is sent; null and "" are absent, and any other key goes into metadata."""
+
+    # Required, but from a key that is bound to a service, whose name then stands.
+    service_name: Annotated[str, Meta(max_length=SERVICE_CHARS_MAX)] | None = None
+    message: Annotated[str, Meta(min_length=1, max_length=MESSAGE_BYTES_MAX)]
+    level: str | None = None
+    id: EntryId = None
+    tenant_id: Tenant = None
+    timestamp: Time | None = None
+    metadata: Any = None
+    trace_id: entry_text("trace_id") = None  # type: ignore[valid-type]
+    span_id: entry_text("span_id") = None  # type: ignore[valid-type]
+    request_id: entry_text("request_id") = None  # type: ignore[valid-type]
+    user_id: entry_text("user_id") = None  # type: ignore[valid-type]
+    source: entry_text("source") = None  # type: ignore[valid-type]
+    host: entry_text("host") = None  # type: ignore[valid-type]
+    environment: entry_text("environment") = None  # type: ignore[valid-type]
+
+
+class LogBatchBody(msgspec.Struct):
+    """The body of POST /logs/batch."""
+
+    entries: Annotated[list[LogEntryBody], Meta(max_length=BATCH_ENTRIES_MAX)] | None = None
+
+
+_KNOWN: Final = frozenset(LogEntryBody.__struct_fields__)
 
 # What a body says of its tenant (None: nothing), as a tenant id; "" leaves it to the request.
 TenantOf = Callable[[Any], str]
@@ -43,57 +70,45 @@ class Given:
 
 def read_one(document: Any, given: Given) -> list[Entry]:
     """The body of POST /logs."""
-    return [_entry(document, "", given)]
+    return [_entry(shaped(document, LogEntryBody), document, "", given)]
 
 
 def read_batch(document: Any, given: Given) -> list[Entry]:
     """The body of POST /logs/batch."""
-    if not isinstance(document, dict):
-        raise InvalidField("the body must be an object")
-    entries = document.get("entries")
-    if entries is None:
-        return []
-    if not isinstance(entries, list):
-        raise InvalidField("must be an array", field="entries")
-    if len(entries) > BATCH_ENTRIES_MAX:
+    entries = document.get("entries") if isinstance(document, dict) else None
+    if isinstance(entries, list) and len(entries) > BATCH_ENTRIES_MAX:
         raise TooLarge(f"a batch holds at most {BATCH_ENTRIES_MAX} entries", field="entries")
-    return [_entry(e, f"entries[{i}]", given) for i, e in enumerate(entries)]
+    bodies = shaped(document, LogBatchBody).entries or ()
+    return [
+        _entry(body, entry, f"entries[{place}].", given)
+        for place, (body, entry) in enumerate(zip(bodies, entries or (), strict=True))
+    ]
 
 
-def _entry(document: Any, path: str, given: Given) -> Entry:
-    if not isinstance(document, dict):
-        raise InvalidField("an entry must be an object", field=path or None)
-    dot = f"{path}." if path else ""
-    get = document.get
-    name = given.service or fields.text(get("service_name"), f"{dot}service_name", SERVICE_CHARS_MAX)
-    if name is None:
-        raise InvalidField("is required", field=f"{dot}service_name")
-    message = get("message")
-    if message is None or message == "":
-        raise InvalidField("is required", field=f"{dot}message")
-    if not isinstance(message, str):
-        raise InvalidField("must be a string", field=f"{dot}message")
+def _entry(body: LogEntryBody, document: dict[str, Any], at: str, given: Given) -> Entry:
+    name = given.service or body.service_name
+    if not name:
+        raise InvalidField("is required", field=f"{at}service_name")
+    message = body.message
     if len(message) * 4 > MESSAGE_BYTES_MAX and len(message.encode()) > MESSAGE_BYTES_MAX:
-        raise InvalidField(f"is longer than {MESSAGE_BYTES_MAX} bytes", field=f"{dot}message")
-    own_id = _id(get("id"), f"{dot}id")
+        raise InvalidField(f"is longer than {MESSAGE_BYTES_MAX} bytes", field=f"{at}message")
+    own_id = _id(body.id, f"{at}id")
     try:
-        tenant_id = given.tenant_of(get("tenant_id"))
+        tenant_id = given.tenant_of(body.tenant_id)
     except InvalidTenantId:
-        raise InvalidTenantId(field=f"{dot}tenant_id") from None
-    level = get("level")
-    if level is not None and not isinstance(level, str):
-        raise InvalidField("must be a string", field=f"{dot}level")
-    time = get("timestamp")
-    ts_ms = given.now_ms if time is None else fields.time_ms(time, f"{dot}timestamp", given.now_ms)
-    unknown = {key: document[key] for key in document if key not in _KNOWN} if len(document) > 2 else {}
-    metadata = fields.add_unknown(get("metadata"), unknown)
-    texts: dict[str, Any] = {
-        key: fields.text(document[key], dot + key, TEXT_CHARS_MAX[key]) for key in _TEXTS if key in document
-    }
+        raise InvalidTenantId(field=f"{at}tenant_id") from None
+    time, level = body.timestamp, body.level
+    ts_ms = given.now_ms if time is None else fields.time_ms(time, f"{at}timestamp", given.now_ms)
+    unknown = (
+        {} if document.keys() <= _KNOWN else {key: document[key] for key in document if key not in _KNOWN}
+    )
+    metadata = fields.add_unknown(body.metadata, unknown)
     return Entry(
         0, ts_ms, time is not None, number_of(level), (level or "info")[:LEVEL_CHARS_MAX], message,
-        None if metadata is None else fields.encode_attrs(metadata, f"{dot}metadata"),
-        own=Own(tenant_id, name, None, own_id), **texts,
+        None if metadata is None else fields.encode_attrs(metadata, f"{at}metadata"),
+        trace_id=body.trace_id or None, span_id=body.span_id or None, request_id=body.request_id or None,
+        user_id=body.user_id or None, source=body.source or None, host=body.host or None,
+        environment=body.environment or None, own=Own(tenant_id, name, None, own_id),
     )  # fmt: skip
 
 

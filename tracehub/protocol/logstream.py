@@ -7,7 +7,10 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
 
 from tracehub.protocol import fields
 from tracehub.protocol.errors import InvalidField, InvalidJSON, TooLarge
@@ -22,15 +25,44 @@ from tracehub.protocol.limits import (
 )
 from tracehub.protocol.messages import Entry, Own
 from tracehub.protocol.severity import HIGHEST, LOGSTREAM, logstream_word_of, matching, number_of, range_of
+from tracehub.protocol.shapes import Shown, Time, entry_text, shaped
 from tracehub.protocol.times import parse_iso, parse_time
 
 DOOR: Final = "logstream"
 APP_CHARS_MAX: Final = SERVICE_CHARS_MAX
 LIMIT, LIMIT_MAX = 100, 1_000
-_KNOWN: Final = frozenset(
-    ("app_key", "app_id", "batch_id", "trace_id", "level", "category", "message", "context", "timestamp",
-     "user_agent", "id", "created_at")
-)  # fmt: skip
+_App = Annotated[str, Meta(max_length=APP_CHARS_MAX)] | None
+_BatchId = Annotated[str, Meta(max_length=BATCH_ID_CHARS_MAX)] | None
+
+
+class LogstreamEntryBody(msgspec.Struct, gc=False):
+    """An entry as it is sent; null and "" are absent, and any other key goes into context. A level, a context and a
+    time that cannot be read are none; what is too long of category and user_agent is cut."""
+
+    message: Annotated[str, Meta(max_length=MESSAGE_BYTES_MAX)] | None = None  # required, but may be ""
+    app_key: _App = None
+    app_id: _App = None
+    batch_id: _BatchId = None
+    trace_id: entry_text("trace_id") = None  # type: ignore[valid-type]
+    user_agent: str | None = None
+    category: str | None = None
+    level: Annotated[Any, Meta(extra_json_schema={"enum": list(LOGSTREAM)})] = None
+    context: Annotated[Any, Meta(extra_json_schema={"type": ["object", "array", "string", "null"]})] = None
+    timestamp: Time | None = None
+    id: Shown = None
+    created_at: Shown = None
+
+
+class LogstreamBody(LogstreamEntryBody):
+    """The body of POST /api/logs: an entry, or in `logs` many, with what they have in common beside them.
+
+    This type only describes. Its entries are looked at one by one, so that one that is bad leaves the others.
+    """
+
+    logs: Annotated[list[LogstreamEntryBody], Meta(max_length=BATCH_ENTRIES_MAX)] | None = None
+
+
+_KNOWN: Final = frozenset(LogstreamEntryBody.__struct_fields__)
 
 
 class EntryError(Exception):
@@ -108,33 +140,34 @@ def _made_id(base: bytes, index: int) -> str:
 def _entry(item: Any, head: _Head, now_ms: int, trace_id: str, *, is_batch: bool) -> Entry:
     if not isinstance(item, dict):
         raise EntryError("must be an object")
-    message = item.get("message")
+    body = _body(item)
+    message = body.message
     if message is None:
         raise EntryError("message is required")
-    if not isinstance(message, str):
-        raise EntryError("message must be a string")
     if len(message) * 4 > MESSAGE_BYTES_MAX and len(message.encode()) > MESSAGE_BYTES_MAX:
         raise EntryError("message is too long")
-    ts_ms, ts_given = _time(item.get("timestamp"), now_ms)
-    app_key = _text(item, "app_key", APP_CHARS_MAX) or head.app_key
-    app_id = _text(item, "app_id", APP_CHARS_MAX) or head.app_id
-    batch_id = _text(item, "batch_id", BATCH_ID_CHARS_MAX)
-    if batch_id is None and is_batch:
-        batch_id = _text(head.top, "batch_id", BATCH_ID_CHARS_MAX)
-    own_agent = _text(item, "user_agent", None)
-    user_agent = own_agent or head.request.user_agent or _text(head.top, "user_agent", None)
-    category = _text(item, "category", None) or "general"
-    level = item.get("level")
-    level = level if isinstance(level, str) and level else "info"
+    ts_ms, ts_given = _time(body.timestamp, now_ms)
+    batch_id = body.batch_id or (_text(head.top, "batch_id", BATCH_ID_CHARS_MAX) if is_batch else None)
+    user_agent = body.user_agent or head.request.user_agent or _text(head.top, "user_agent", None)
+    category = body.category or "general"
+    level = body.level if isinstance(body.level, str) and body.level else "info"
     attrs = _context(item)
     return Entry(
         0, ts_ms, ts_given, number_of(level), level[:LEVEL_CHARS_MAX], message, attrs,
-        trace_id=_text(item, "trace_id", TEXT_CHARS_MAX["trace_id"]) or trace_id,
+        trace_id=body.trace_id or trace_id,
         category=category[: TEXT_CHARS_MAX["category"]],
         user_agent=user_agent[: TEXT_CHARS_MAX["user_agent"]] if user_agent else None,
-        app_id=app_id,
-        own=Own("", head.request.writes_as or app_key, batch_id),
+        app_id=body.app_id or head.app_id,
+        own=Own("", head.request.writes_as or body.app_key or head.app_key, batch_id),
     )  # fmt: skip
+
+
+def _body(item: dict[str, Any]) -> LogstreamEntryBody:
+    try:
+        return shaped(item, LogstreamEntryBody)
+    except InvalidField as bad:
+        is_long = isinstance(item.get(bad.field or ""), str)
+        raise EntryError(f"{bad.field} {'is too long' if is_long else 'must be a string'}") from None
 
 
 def _text(item: Mapping[str, Any], name: str, most: int | None) -> str | None:
@@ -148,12 +181,10 @@ def _text(item: Mapping[str, Any], name: str, most: int | None) -> str | None:
     return value
 
 
-def _time(value: Any, now_ms: int) -> tuple[int, bool]:
+def _time(value: str | None, now_ms: int) -> tuple[int, bool]:
     """The time, and whether it was given; what cannot be one is now."""
     if value is None:
         return now_ms, False
-    if not isinstance(value, str):
-        raise EntryError("timestamp must be a string")
     try:
         ms = parse_iso(value)
     except ValueError:

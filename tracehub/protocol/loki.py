@@ -77,16 +77,20 @@ class _Shared(NamedTuple):
     raw: msgspec.Raw | None
 
 
-class _Stream(msgspec.Struct):
+class PushStream(msgspec.Struct):
+    """Labels, and lines as [nanoseconds, line, structured metadata?]."""
+
     stream: dict[str, Any] | None = None
     values: list[list[Any]] | None = None
 
 
-class _Push(msgspec.Struct):
-    streams: list[_Stream] | None = None
+class PushBody(msgspec.Struct):
+    """The body of POST /loki/api/v1/push."""
+
+    streams: list[PushStream] | None = None
 
 
-_decoder: Final = msgspec.json.Decoder(_Push)
+_decoder: Final = msgspec.json.Decoder(PushBody)
 
 
 def read_json(body: bytes, now_ms: int) -> Drafts:

@@ -38,53 +38,67 @@ _SEVERITIES: Final = {
 Integer = int | float | str | None
 
 
-class _Value(msgspec.Struct, gc=False, rename="camel"):
+class AnyValue(msgspec.Struct, gc=False, rename="camel"):
+    """One of its fields is set."""
+
     string_value: str | None = None
     bool_value: bool | None = None
     int_value: Integer = None
     double_value: Integer = None
-    array_value: _Values | None = None
-    kvlist_value: _Pairs | None = None
+    array_value: ArrayValue | None = None
+    kvlist_value: KeyValueList | None = None
     bytes_value: str | None = None
     snake_string: str | None = msgspec.field(default=None, name="string_value")
     snake_bool: bool | None = msgspec.field(default=None, name="bool_value")
     snake_int: Integer = msgspec.field(default=None, name="int_value")
     snake_double: Integer = msgspec.field(default=None, name="double_value")
-    snake_array: _Values | None = msgspec.field(default=None, name="array_value")
-    snake_kvlist: _Pairs | None = msgspec.field(default=None, name="kvlist_value")
+    snake_array: ArrayValue | None = msgspec.field(default=None, name="array_value")
+    snake_kvlist: KeyValueList | None = msgspec.field(default=None, name="kvlist_value")
     snake_bytes: str | None = msgspec.field(default=None, name="bytes_value")
 
 
-class _Pair(msgspec.Struct, gc=False):
+class KeyValue(msgspec.Struct, gc=False):
+    """An attribute."""
+
     key: str | None = None
-    value: _Value | None = None
+    value: AnyValue | None = None
 
 
-class _Values(msgspec.Struct, gc=False):
-    values: list[_Value | None] | None = None
+class ArrayValue(msgspec.Struct, gc=False):
+    """A list."""
+
+    values: list[AnyValue | None] | None = None
 
 
-class _Pairs(msgspec.Struct, gc=False):
-    values: list[_Pair] | None = None
+class KeyValueList(msgspec.Struct, gc=False):
+    """A map."""
+
+    values: list[KeyValue] | None = None
 
 
-class _Resource(msgspec.Struct):
-    attributes: list[_Pair] | None = None
+class OtlpResource(msgspec.Struct):
+    """Who sends: service.name and more."""
+
+    attributes: list[KeyValue] | None = None
 
 
-class _Scope(msgspec.Struct):
+class InstrumentationScope(msgspec.Struct):
+    """Which part of it."""
+
     name: str | None = None
     version: str | None = None
-    attributes: list[_Pair] | None = None
+    attributes: list[KeyValue] | None = None
 
 
-class _Record(msgspec.Struct, gc=False, rename="camel"):
+class LogRecord(msgspec.Struct, gc=False, rename="camel"):
+    """An entry."""
+
     time_unix_nano: Integer = None
     observed_time_unix_nano: Integer = None
     severity_number: int | float | str | None = None
     severity_text: str | None = None
-    body: _Value | None = None
-    attributes: list[_Pair] | None = None
+    body: AnyValue | None = None
+    attributes: list[KeyValue] | None = None
     trace_id: str | None = None
     span_id: str | None = None
     event_name: str | None = None
@@ -97,24 +111,30 @@ class _Record(msgspec.Struct, gc=False, rename="camel"):
     snake_event: str | None = msgspec.field(default=None, name="event_name")
 
 
-class _ScopeLogs(msgspec.Struct):
-    scope: _Scope | None = None
-    camel: list[_Record] | None = msgspec.field(default=None, name="logRecords")
-    snake: list[_Record] | None = msgspec.field(default=None, name="log_records")
+class ScopeLogs(msgspec.Struct):
+    """The records of a scope."""
+
+    scope: InstrumentationScope | None = None
+    camel: list[LogRecord] | None = msgspec.field(default=None, name="logRecords")
+    snake: list[LogRecord] | None = msgspec.field(default=None, name="log_records")
 
 
-class _ResourceLogs(msgspec.Struct):
-    resource: _Resource | None = None
-    camel: list[_ScopeLogs] | None = msgspec.field(default=None, name="scopeLogs")
-    snake: list[_ScopeLogs] | None = msgspec.field(default=None, name="scope_logs")
+class ResourceLogs(msgspec.Struct):
+    """The scopes of a resource."""
+
+    resource: OtlpResource | None = None
+    camel: list[ScopeLogs] | None = msgspec.field(default=None, name="scopeLogs")
+    snake: list[ScopeLogs] | None = msgspec.field(default=None, name="scope_logs")
 
 
-class _Request(msgspec.Struct):
-    camel: list[_ResourceLogs] | None = msgspec.field(default=None, name="resourceLogs")
-    snake: list[_ResourceLogs] | None = msgspec.field(default=None, name="resource_logs")
+class ExportLogsServiceRequest(msgspec.Struct):
+    """The body of POST /v1/logs."""
+
+    camel: list[ResourceLogs] | None = msgspec.field(default=None, name="resourceLogs")
+    snake: list[ResourceLogs] | None = msgspec.field(default=None, name="resource_logs")
 
 
-_decoder: Final = msgspec.json.Decoder(_Request)
+_decoder: Final = msgspec.json.Decoder(ExportLogsServiceRequest)
 
 
 def resources(body: bytes) -> list[Resource]:
@@ -132,13 +152,13 @@ def resources(body: bytes) -> list[Resource]:
     return [_resource(logs) for logs in request.camel or request.snake or ()]
 
 
-def _resource(logs: _ResourceLogs) -> Resource:
+def _resource(logs: ResourceLogs) -> Resource:
     given = logs.resource.attributes if logs.resource else None
     return Resource(lambda: _attributes(given), [_scope(scope) for scope in logs.camel or logs.snake or ()])
 
 
-def _scope(logs: _ScopeLogs) -> Scope:
-    scope = logs.scope or _Scope()
+def _scope(logs: ScopeLogs) -> Scope:
+    scope = logs.scope or InstrumentationScope()
     return Scope(
         lambda: about_scope(scope.name or "", scope.version or "", _attributes(scope.attributes)),
         logs.camel or logs.snake or [],
@@ -146,7 +166,7 @@ def _scope(logs: _ScopeLogs) -> Scope:
     )
 
 
-def _record(given: _Record) -> Record:
+def _record(given: LogRecord) -> Record:
     return Record(
         _unsigned(given.time_unix_nano or given.snake_time),
         _unsigned(given.observed_time_unix_nano or given.snake_observed),
@@ -160,13 +180,13 @@ def _record(given: _Record) -> Record:
     )
 
 
-def _attributes(given: list[_Pair] | None, room: int = VALUE_DEPTH_MAX) -> dict[str, Any]:
+def _attributes(given: list[KeyValue] | None, room: int = VALUE_DEPTH_MAX) -> dict[str, Any]:
     if not given:
         return {}
     return {pair.key or "": None if pair.value is None else _value(pair.value, room) for pair in given}
 
 
-def _value(given: _Value, room: int) -> Any:  # noqa: PLR0911 (a case for each kind)
+def _value(given: AnyValue, room: int) -> Any:  # noqa: PLR0911 (a case for each kind)
     if (text := given.string_value) is not None or (text := given.snake_string) is not None:
         return text
     if (number := given.int_value) is not None or (number := given.snake_int) is not None:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from tracehub.protocol.errors import InvalidField
+from tracehub.protocol.shapes import Shown, Tenant, shaped
 
 DAYS_DEFAULT: Final = 30
 DAYS_MAX: Final = 3_650
 SIZE_GB_DEFAULT: Final = 10.0
 SIZE_GB_MAX: Final = 1e9
 PATH_CHARS_MAX: Final = 500
-NAME_CHARS_MAX: Final = 100
-_FIELDS: Final = ("retention_days", "max_size_gb", "archive_enabled", "archive_path")
-_SHOWN: Final = frozenset(("id", "tenant_id", "created_at", "updated_at"))
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL).fullmatch
 _UNPLAIN = re.compile(r"[\x00-\x1f\x7f?#*\[\]%\\]|::")
 
@@ -36,59 +37,31 @@ class Policy:
     archive_path: str | None = None
 
 
-def read_policy(body: Mapping[str, Any]) -> Policy:
-    """The body of a new policy; null is absent. Raises InvalidField."""
-    return merged(Policy(), {name: value for name, value in body.items() if value is not None})
+class PolicyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST and PUT /api/v1/retention. What is absent keeps its value, or takes the default; so does null,
+    but for archive_path, which null takes away."""
+
+    retention_days: Annotated[int, Meta(ge=1, le=DAYS_MAX)] | None = None
+    max_size_gb: Annotated[float, Meta(gt=0, le=SIZE_GB_MAX)] | None = None
+    archive_enabled: bool | None = None
+    archive_path: Annotated[str, Meta(max_length=PATH_CHARS_MAX)] | UnsetType | None = UNSET
+    tenant_id: Tenant = None  # of a new one
+    id: Shown = None
+    created_at: Shown = None
+    updated_at: Shown = None
 
 
-def merged(policy: Policy, body: Mapping[str, Any]) -> Policy:
-    """The policy with what was sent. Raises InvalidField."""
-    for name in body:
-        if name not in _FIELDS and name not in _SHOWN:
-            raise InvalidField("is no field of a retention policy", field=name[:NAME_CHARS_MAX])
-    readers: dict[str, Callable[[Any], Any]] = {
-        "retention_days": _days,
-        "max_size_gb": _size,
-        "archive_enabled": _flag,
-        "archive_path": _path,
-    }
-    changes: dict[str, Any] = {name: readers[name](body[name]) for name in _FIELDS if name in body}
+def merged(policy: Policy, document: Any) -> Policy:
+    """The policy with what a PolicyBody says. Raises InvalidField."""
+    body = shaped(document, PolicyBody)
+    sent = {name: getattr(body, name) for name in ("retention_days", "max_size_gb", "archive_enabled")}
+    changes: dict[str, Any] = {name: value for name, value in sent.items() if value is not None}
+    if body.archive_path is not UNSET:
+        changes["archive_path"] = body.archive_path or None
     changed = replace(policy, **changes)
     if changed.archive_enabled and changed.archive_path is None:
         raise InvalidField("is required when archiving", field="archive_path")
     return changed
-
-
-def _days(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= DAYS_MAX:
-        raise InvalidField(f"must be a whole number of days from 1 to {DAYS_MAX}", field="retention_days")
-    return value
-
-
-def _size(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= SIZE_GB_MAX:
-        raise InvalidField("must be a number of gigabytes above 0", field="max_size_gb")
-    return float(value)
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidField("must be true or false", field="archive_enabled")
-    return value
-
-
-def _path(value: object) -> str | None:
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str) or len(value) > PATH_CHARS_MAX or "\0" in value:
-        raise InvalidField(
-            f"must be a path or a URL of at most {PATH_CHARS_MAX} characters", field="archive_path"
-        )
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidField("must be text", field="archive_path") from None
-    return value
 
 
 def scheme_of(path: str) -> str | None:

@@ -18,8 +18,8 @@ from apps.backend.errors import JSON
 from tracehub.pipeline.alerts import announced, sight
 from tracehub.protocol.alerts import Alert, merge, read_rule
 from tracehub.protocol.announcements import TEST
-from tracehub.protocol.errors import Conflict, InvalidField, InvalidId, NotFound
-from tracehub.protocol.fields import read_id, read_json
+from tracehub.protocol.errors import Conflict, InvalidId, NotFound
+from tracehub.protocol.fields import read_id, read_object
 from tracehub.protocol.grants import READ, Caller, Door
 from tracehub.storage.postgres.alerts import Reach
 
@@ -106,10 +106,7 @@ async def deliveries(request: Request) -> Response:
 
 
 async def _document(request: Request) -> dict[str, Any]:
-    body = read_json(await read_body(request, context(request).settings.body_timeout_s, BODY_BYTES_MAX))
-    if not isinstance(body, dict):
-        raise InvalidField("the body must be a JSON object")
-    return body
+    return read_object(await read_body(request, context(request).settings.body_timeout_s, BODY_BYTES_MAX))
 
 
 def _alert_id(request: Request) -> uuid.UUID:

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from apps.backend.errors import JSON
 from apps.backend.openapi import document
+from tracehub.protocol.shapes import REFERENCE, Schema, rule
 
 _POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _HEADERS = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache", "Referrer-Policy": "no-referrer"}
@@ -24,6 +25,10 @@ section { border-top: 1px solid #8886; padding: .6rem 0; }
 section b { display: inline-block; min-width: 4.5rem; }
 p { margin: .2rem 0 .2rem 4.5rem; }
 small { opacity: .8; }
+details { margin-left: 4.5rem; }
+summary { cursor: pointer; font-size: .875rem; }
+dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .1rem 1rem; margin: .4rem 0; }
+dd { margin: 0; }
 """
 
 
@@ -71,7 +76,7 @@ def _version() -> str:
 
 def _page(described: dict[str, Any]) -> str:
     sections = [
-        _section(path, method, operation)
+        _section(path, method, operation, described["components"]["schemas"])
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
     ]
@@ -85,10 +90,25 @@ def _page(described: dict[str, Any]) -> str:
     )
 
 
-def _section(path: str, method: str, operation: dict[str, Any]) -> str:
+def _section(path: str, method: str, operation: dict[str, Any], parts: dict[str, Schema]) -> str:
     names = ", ".join(p["name"] for p in operation["parameters"] if p["in"] == "query")
     asked = f"<p><small>?{escape(names)}</small></p>" if names else ""
     return (
         f"<section><b>{method.upper()}</b> <code>{escape(path)}</code>"
-        f"<p>{escape(operation['summary'])}</p>{asked}</section>"
+        f"<p>{escape(operation['summary'])}</p>{asked}{_body(operation, parts)}</section>"
     )
+
+
+def _body(operation: dict[str, Any], parts: dict[str, Schema]) -> str:
+    """The fields of a body, each with its rule."""
+    if "requestBody" not in operation:
+        return ""
+    name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].removeprefix(REFERENCE)
+    required = parts[name].get("required", ())
+    fields = [
+        f"<dt><code>{escape(field)}</code>{' *' if field in required else ''}</dt>"
+        f"<dd>{escape(rule(schema, parts) or 'any JSON')}</dd>"
+        for field, schema in parts[name]["properties"].items()
+        if not schema.get("readOnly")
+    ]
+    return f"<details><summary>{escape(name)}</summary><dl>{''.join(fields)}</dl></details>"

@@ -18,9 +18,9 @@ from apps.backend.body import read_body
 from apps.backend.context import context, require, require_admin
 from apps.backend.errors import JSON
 from tracehub.protocol import credentials
-from tracehub.protocol.errors import Forbidden, InvalidField, InvalidId, NotFound
+from tracehub.protocol.errors import Forbidden, InvalidId, NotFound
+from tracehub.protocol.fields import read_object
 from tracehub.protocol.grants import ADMIN, Caller, Door, NewKey, read_new_key
-from tracehub.protocol.lenient import load_json
 
 DOOR = Door("logs")
 BODY_BYTES_MAX = 16 * 1024
@@ -36,9 +36,7 @@ async def listed(request: Request) -> Response:
 async def create(request: Request) -> Response:
     """POST /keys: 201 with the key, which is shown this once."""
     ctx, caller = context(request), require_admin(request, DOOR)
-    body = load_json(await read_body(request, ctx.settings.body_timeout_s, BODY_BYTES_MAX))
-    if not isinstance(body, dict):
-        raise InvalidField("the body must be a JSON object")
+    body = read_object(await read_body(request, ctx.settings.body_timeout_s, BODY_BYTES_MAX))
     wanted = _within(caller, read_new_key(body, ctx.clock()))
     key = credentials.make_key(ctx.random(credentials.RANDOM_BYTES))
     made = await ctx.key_store.create(wanted, credentials.digest(key))

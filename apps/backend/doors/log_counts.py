@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,17 +15,27 @@ from starlette.routing import Route
 from apps.backend.answers import answer, scoped, success
 from apps.backend.body import read_body, require_json
 from apps.backend.context import context, require
-from tracehub.protocol.errors import InvalidField, InvalidJSON
-from tracehub.protocol.fields import read_json
-from tracehub.protocol.filters import NAME_CHARS_MAX, LogFilter, from_json, from_query
+from tracehub.protocol.errors import InvalidField
+from tracehub.protocol.fields import read_object
+from tracehub.protocol.filters import LogFilter, from_json, from_query, query_body
 from tracehub.protocol.grants import READ, Door
 from tracehub.protocol.severity import word_of
+from tracehub.protocol.shapes import NAME_CHARS_MAX
 from tracehub.protocol.times import DAY_MS, iso
 from tracehub.storage.postgres.counting import GROUPS, INTERVALS_MS, OTHER, Counted, level_counts
 
 DOOR = Door("logs")
 FILTER_BYTES_MAX = 256 * 1024
 BUCKETS_MAX = 10_000
+_KEY_PATTERN = rf"^metadata\.(.|\n){{1,{NAME_CHARS_MAX}}}$"
+_METADATA_KEY = re.compile(_KEY_PATTERN).fullmatch
+AggregateBody = query_body(
+    "AggregateBody",
+    group_by=Annotated[
+        str, Meta(extra_json_schema={"anyOf": [{"enum": list(GROUPS)}, {"pattern": _KEY_PATTERN}]})
+    ]
+    | None,
+)
 
 
 async def stats(request: Request) -> Response:
@@ -56,11 +68,9 @@ async def aggregate(request: Request) -> Response:
     ctx, caller = context(request), require(request, READ, door=DOOR)
     require_json(request)
     body = await read_body(request, ctx.settings.body_timeout_s, FILTER_BYTES_MAX)
-    document = read_json(body) if body else {}
-    if not isinstance(document, dict):
-        raise InvalidJSON("the body must be a JSON object")
-    group = _group(document.pop("group_by", None))
-    wanted, _ = from_json(document)
+    document = read_object(body) if body else {}
+    wanted, _ = from_json(document, AggregateBody)
+    group = _group(document.get("group_by"))
     wanted = scoped(wanted, caller)
     interval = request.query_params.get("interval", "")
     interval = interval if interval in INTERVALS_MS else "hour"
@@ -76,16 +86,14 @@ async def aggregate(request: Request) -> Response:
     return await answer(request, caller, f"aggregate {interval} {group!r}", wanted, count)
 
 
-def _group(given: Any) -> str | None:
+def _group(given: str | None) -> str | None:
     """A column of logs, or "metadata.<key>"."""
-    if given is None or given == "":
+    if not given:
         return None
-    if isinstance(given, str):
-        if given in GROUPS:
-            return GROUPS[given]
-        key = given.removeprefix("metadata.")
-        if key not in ("", given) and len(key) <= NAME_CHARS_MAX:
-            return given
+    if given in GROUPS:
+        return GROUPS[given]
+    if _METADATA_KEY(given):
+        return given
     raise InvalidField(f"must be one of {', '.join(GROUPS)} or metadata.<key>", field="group_by")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,12 +16,23 @@ from starlette.routing import Route
 from apps.backend.context import Context, context, require, require_admin
 from apps.backend.doors.operate import small_body
 from apps.backend.errors import JSON
+from apps.backend.faults import SECONDS_MAX
 from apps.backend.live.snapshot import try_snapshot
 from apps.backend.live.view import View
 from tracehub.protocol.errors import Forbidden, InvalidField, TraceHubError, Transient
 from tracehub.protocol.grants import READ
+from tracehub.protocol.shapes import shaped
 
 PROBE_S = 2.0
+
+
+class FaultBody(msgspec.Struct):
+    """The body of POST /metrics/control; the action under any of three names, with - or _ in it."""
+
+    action: str | None = None
+    command: str | None = None
+    control: str | None = None
+    seconds: Annotated[int, Meta(ge=1, le=SECONDS_MAX)] | None = None
 
 
 async def health(request: Request) -> Response:
@@ -97,17 +110,15 @@ async def control(request: Request) -> Response:
     ctx = context(request)
     if require_admin(request).is_bound:
         raise Forbidden("a fault is everybody's: only an admin of all tenants may start one")
-    body = await small_body(request)
+    document = await small_body(request)
     if not ctx.settings.faults:
         raise Forbidden("faults are off; start the server with TRACEHUB_FAULTS=1 to allow them")
-    name = next((body[key] for key in ("action", "command", "control") if body.get(key) is not None), None)
-    if not isinstance(name, str):
-        raise InvalidField("action is required", field="action")
-    seconds = body.get("seconds")
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int)):
-        raise InvalidField("seconds must be an integer", field="seconds")
+    body = shaped(document, FaultBody)
+    name = next((word for word in (body.action, body.command, body.control) if word is not None), None)
+    if name is None:
+        raise InvalidField("is required", field="action")
     action = name.replace("-", "_")
-    told = await ctx.faults.start(action, seconds)
+    told = await ctx.faults.start(action, body.seconds)
     if action == "reset":
         ctx.board.reset()
     return JSON(told)

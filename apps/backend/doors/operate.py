@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta, field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -27,18 +28,28 @@ from apps.backend.live.view import View
 from apps.backend.streams import in_flight
 from tracehub.pipeline.proof import prove, together
 from tracehub.protocol.errors import Conflict, InvalidField, NotFound, Unavailable, UnknownService
+from tracehub.protocol.fields import read_object
 from tracehub.protocol.grants import READ, Caller
-from tracehub.protocol.lenient import load_json
 from tracehub.protocol.limits import EPOCH_MAX, REPLAY_RANGE_MAX, SEQ_MAX
 from tracehub.protocol.logentry import log_entry
 from tracehub.protocol.messages import Request as StoreRequest
 from tracehub.protocol.messages import StreamKey, decode_entry
+from tracehub.protocol.shapes import shaped
 from tracehub.protocol.times import iso, unix_ms
 from tracehub.storage.postgres.reading import LedgerReading
 
 PAGE_DEFAULT, PAGE_MAX, OFFSET_MAX = 100, 1_000, 1_000_000
 REPLAY_STATUSES = ("pending", "running", "completed", "lost")
 SMALL_BODY_BYTES_MAX = 64 * 1024
+
+
+class ReplayBody(msgspec.Struct):
+    """The body of POST /replay: numbers of a service, of its newest epoch unless one is named."""
+
+    service: Annotated[str, Meta(min_length=1)]
+    first: Annotated[int, Meta(ge=1, le=SEQ_MAX)] = field(name="from")
+    last: Annotated[int, Meta(ge=1, le=SEQ_MAX)] = field(name="to")
+    epoch: Annotated[int, Meta(ge=0, le=EPOCH_MAX)] | None = None
 
 
 async def services(request: Request) -> Response:
@@ -93,20 +104,17 @@ async def replays(request: Request) -> Response:
 async def request_replay(request: Request) -> Response:
     """POST /replay: somebody asks for a range."""
     ctx, caller = context(request), require_admin(request)
-    body = await small_body(request)
-    service = body.get("service")
-    if not isinstance(service, str) or not service:
-        raise InvalidField("service is required", field="service")
+    body = shaped(await small_body(request), ReplayBody)
+    service, first, last = body.service, body.first, body.last
     if not caller.may_touch(service):
         raise UnknownService
-    first, last = whole(body, "from", 1, SEQ_MAX), whole(body, "to", 1, SEQ_MAX)
     if first > last:
         raise InvalidField("from must not be above to", field="from")
     if last - first + 1 > REPLAY_RANGE_MAX:
         raise InvalidField(f"a replay covers at most {REPLAY_RANGE_MAX} numbers", field="to")
     tenant_id = caller.tenant_id
     epochs = await ctx.ledger.epochs(tenant_id, service)
-    epoch = whole(body, "epoch", 0, EPOCH_MAX) if body.get("epoch") is not None else (epochs or [-1])[-1]
+    epoch = body.epoch if body.epoch is not None else (epochs or [-1])[-1]
     if epoch not in epochs:
         raise UnknownService
     stream = StreamKey(tenant_id, service, epoch)
@@ -186,18 +194,7 @@ async def delete_dead_letter(request: Request) -> Response:
 async def small_body(request: Request) -> dict[str, Any]:
     """The JSON object in the body of a route that changes settings (see require_admin); may be empty."""
     text = await read_body(request, context(request).settings.body_timeout_s, SMALL_BODY_BYTES_MAX)
-    body = load_json(text) if text.strip() else {}
-    if not isinstance(body, dict):
-        raise InvalidField("the body must be a JSON object")
-    return body
-
-
-def whole(body: dict[str, Any], name: str, least: int, most: int) -> int:
-    """A required integer of the body."""
-    value = body.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidField(f"must be an integer from {least} to {most}", field=name)
-    return value
+    return read_object(text) if text.strip() else {}
 
 
 def _page(request: Request) -> tuple[int, int]:

@@ -16,10 +16,10 @@ from starlette.routing import Route
 from apps.backend.body import read_body
 from apps.backend.context import Context, context, require, require_admin
 from apps.backend.errors import JSON
-from tracehub.protocol.errors import Conflict, Forbidden, InvalidField, InvalidId, InvalidJSON, NotFound
-from tracehub.protocol.fields import read_id, read_json
+from tracehub.protocol.errors import Conflict, Forbidden, InvalidField, InvalidId, NotFound
+from tracehub.protocol.fields import read_id, read_object
 from tracehub.protocol.grants import ADMIN, READ, Caller, Door
-from tracehub.protocol.retention import Policy, merged, read_policy
+from tracehub.protocol.retention import Policy, merged
 from tracehub.protocol.tenants import read_tenant
 
 DOOR = Door("logs")
@@ -50,7 +50,7 @@ async def create(request: Request) -> Response:
     """POST /retention: 201; 409 when the tenant has one."""
     ctx, caller = context(request), _admin(request)
     body = await _body(request)
-    policy = _checked(ctx, caller, read_policy(body))
+    policy = _checked(ctx, caller, merged(Policy(), body))
     made = await ctx.policies.create(caller.tenant_for(body.get("tenant_id")), policy)
     if made is None:
         raise Conflict("this tenant has a retention policy")
@@ -108,11 +108,7 @@ def _reach(caller: Caller) -> str | None:
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    body = await read_body(request, context(request).settings.body_timeout_s, BODY_BYTES_MAX)
-    document = read_json(body)
-    if not isinstance(document, dict):
-        raise InvalidJSON("the body must be a JSON object")
-    return document
+    return read_object(await read_body(request, context(request).settings.body_timeout_s, BODY_BYTES_MAX))
 
 
 def _checked(ctx: Context, caller: Caller, policy: Policy) -> Policy:
