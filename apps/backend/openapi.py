@@ -91,7 +91,8 @@ def _operation(route: Route, method: str, path: str) -> dict[str, Any]:
 def _summary(route: Route) -> str:
     """The first sentence of the view's docstring, without the route that it begins with."""
     text = " ".join((route.endpoint.__doc__ or "").split())
-    return re.sub(r"^[A-Z]+ /\S*[:.] ?", "", text) or route.name.replace("_", " ")
+    told = re.sub(r"^[A-Z]+ /\S*[:.] ?", "", text) or route.name.replace("_", " ")
+    return told[0].upper() + told[1:]
 
 
 def _responses(told: Described, path: str) -> dict[str, Any]:

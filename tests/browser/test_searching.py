@@ -285,3 +285,52 @@ def test_what_came_while_the_connection_was_away_is_fetched(
     expect(page.locator(".log-row")).to_have_count(4)
     write(api, [{"service_name": service, "message": "after"}])
     expect(page.locator(".log-row")).to_have_count(5)
+
+
+def test_pages_of_a_size_are_turned(look: Look, written: str) -> None:
+    page = look(f"/live-logs?view=history&service={written}&size=25")
+    rows = page.locator(".log-row")
+    expect(page.get_by_text(re.compile(r"^Showing 1–\d+ of 50 results$"))).to_be_visible()
+    expect(rows.first).to_contain_text("line 9 of day 5")
+    expect(page.get_by_role("button", name="Previous")).to_be_disabled()
+    page.get_by_role("button", name="Next").click()
+    expect(rows.first).to_contain_text("line 4 of day 3")
+    expect(page.get_by_text(re.compile(r"^Showing 26–\d+ of 50 results$"))).to_be_visible()
+    expect(page.get_by_role("button", name="Next")).to_be_disabled()
+    page.get_by_label("Rows a page").select_option("100")
+    expect(rows.first).to_contain_text("line 9 of day 5")
+    expect(page.get_by_role("button", name="Next")).to_be_disabled()
+    assert "size=100" in page.url
+
+
+def test_enter_searches_what_is_stored_and_live_keeps_the_filters(look: Look, written: str) -> None:
+    page = look("/live-logs")
+    page.get_by_label("Service").fill(written)
+    page.get_by_label("Service").press("Enter")
+    expect(page).to_have_url(re.compile("view=history"))
+    expect(page.locator("[role=status]").first).to_have_text("50 found, all there are")
+    page.get_by_role("button", name="Live", exact=True).click()
+    expect(page.get_by_label("Service")).to_have_value(written)
+
+
+def test_times_are_told_exactly_or_as_ages(look: Look, written: str) -> None:
+    page = look(f"/live-logs?view=history&service={written}")
+    time = page.locator(".log-row span").first
+    expect(time).to_have_text(re.compile(r"^\d{4}-\d\d-\d\d \d\d:"))
+    page.get_by_role("button", name="Relative times").click()
+    expect(time).to_have_text(re.compile(r"^\d+ d ago$"))
+    expect(time).to_have_attribute("title", re.compile(r"^\d{4}-.*Z UTC, here "))
+    page.reload()
+    expect(time).to_have_text(re.compile(r"^\d+ d ago$"))
+
+
+def test_part_of_a_user_agent_is_enough(look: Look, api: httpx.Client) -> None:
+    key = unique("agents")
+    logs = [{"message": "by the robot", "user_agent": "Robot/7 (Linux)"}, {"message": "by the browser"}]
+    told = api.post(
+        "/api/logs", json={"app_key": key, "app_id": "a", "logs": logs}, headers={"User-Agent": "Browser/1"}
+    )
+    assert told.status_code == 201, told.text
+    page = look(f"/live-logs?view=history&service={key}&user_agent=robot")
+    expect(page.locator(".log-row")).to_have_count(1)
+    expect(page.locator(".log-row")).to_contain_text("by the robot")

@@ -34,6 +34,7 @@ def entry(seq: int) -> dict[str, Any]:
         "message": ("plain", "100% sure", "a_b", "back\\slash", "Größe")[seq % 5] + f" {seq}",
         "trace_id": f"trace-{seq % 4}",
         "host": f"host-{seq % 2}",
+        "user_agent": f"Agent/{seq % 3} (50% like Gecko)",
     }
     if seq % 2:
         made["attrs"] = {"n": seq % 3, "text": str(seq % 3), "deep": {"er": True}, "dotted.key": None}
@@ -82,6 +83,8 @@ FILTERS: list[tuple[dict[str, Any], Any]] = [
     ({"metadata.deep.er": "true"}, lambda e: "attrs" in e),
     ({"metadata.dotted.key": "null"}, lambda e: "attrs" in e),
     ({"metadata.n": "9"}, lambda e: False),
+    ({"user_agent": "agent/2 (50%"}, lambda e: e["seq"] % 3 == 2),
+    ({"user_agent": "agent_2"}, lambda e: False),
 ]
 
 

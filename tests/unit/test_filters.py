@@ -134,7 +134,7 @@ def test_damaged_cursors_are_refused(cursor: str) -> None:
 
 OTHERS = (
     "level", "min_level", "search", "start_time", "start", "end_time", "end", "metadata",
-    "page", "page_size", "order", "cursor", "count",
+    "page", "page_size", "order", "cursor", "count", "user_agent",
 )  # fmt: skip
 
 

@@ -54,7 +54,8 @@ _Search = Annotated[str, Meta(max_length=SEARCH_CHARS_MAX)] | None
 _Object = Annotated[dict[str, Any], Meta(max_length=METADATA_MAX)] | None
 _LISTED: Final = (*EXACT, "level")
 _TIMES: Final = ("start", "end", "start_time", "end_time")
-_SINGLE: Final = ("min_level", "search", *_TIMES)
+_PARTS: Final = ("user_agent",)  # columns that contain the text
+_SINGLE: Final = ("min_level", "search", *_PARTS, *_TIMES)
 _CONDITIONS: Final[dict[str, Any]] = {
     **dict.fromkeys(_LISTED, _Words),
     "min_level": str | None,
@@ -75,7 +76,7 @@ def query_body(name: str, **more: Any) -> type[msgspec.Struct]:
     """The type of a JSON filter with paging, and with these fields beside."""
     paging = {field: Annotated[Any, Meta(extra_json_schema=schema)] for field, schema in _PAGES.items()}
     fields = {**dict.fromkeys(_TIMES, Time | None), **paging, "cursor": str | None, **more}
-    return _optional(name, {**_CONDITIONS, **fields})
+    return _optional(name, {**_CONDITIONS, **dict.fromkeys(_PARTS, _Search), **fields})
 
 
 def _optional(name: str, fields: Mapping[str, Any]) -> type[msgspec.Struct]:
@@ -191,6 +192,7 @@ def _filter(asked: Mapping[str, Any], metadata: Mapping[str, list[str]]) -> LogF
         _bound(asked, "end", "end_time"),
         asked.get("search") or "",
         tuple(sorted((key, tuple(sorted(set(texts)))) for key, texts in metadata.items())),
+        tuple((name, asked[name]) for name in _PARTS if asked.get(name)),
     )
 
 

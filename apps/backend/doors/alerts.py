@@ -32,14 +32,14 @@ OFFSET_MAX = 1_000_000_000
 
 
 async def listed(request: Request) -> Response:
-    """GET /alerts: the tenant's, oldest first."""
+    """GET /alerts: the tenant's alerts, oldest first."""
     caller = require(request, READ, door=DOOR)
     found = await context(request).alerts.listed(Reach(caller.readable_tenant, caller.app_key))
     return _success([alert.shown(secrets=caller.is_admin) for alert in found])
 
 
 async def create(request: Request) -> Response:
-    """POST /alerts: 201."""
+    """POST /alerts: a new alert."""
     ctx, caller = context(request), require_admin(request, DOOR)
     body = await _document(request)
     tenant_id = caller.tenant_for(body.get("tenant_id"))
@@ -49,13 +49,13 @@ async def create(request: Request) -> Response:
 
 
 async def shown(request: Request) -> Response:
-    """GET /alerts/{id}."""
+    """GET /alerts/{id}: an alert; its secrets to admins only."""
     caller = require(request, READ, door=DOOR)
     return _success((await _found(request, caller)).shown(secrets=caller.is_admin))
 
 
 async def change(request: Request) -> Response:
-    """PUT /alerts/{id}: only what was sent changes."""
+    """PUT /alerts/{id}: change an alert, only what was sent."""
     caller = require_admin(request, DOOR)
     await _found(request, caller)  # an id that is wrong is told before a field that is
     body = await _document(request)
@@ -63,12 +63,12 @@ async def change(request: Request) -> Response:
 
 
 async def enable(request: Request) -> Response:
-    """POST /alerts/{id}/enable: 204."""
+    """POST /alerts/{id}/enable: watch it again."""
     return await _switched(request, is_on=True)
 
 
 async def disable(request: Request) -> Response:
-    """POST /alerts/{id}/disable: 204. What was triggered before is still delivered."""
+    """POST /alerts/{id}/disable: watch it no more. What was triggered before is still delivered."""
     return await _switched(request, is_on=False)
 
 
@@ -79,14 +79,14 @@ async def _switched(request: Request, *, is_on: bool) -> Response:
 
 
 async def remove(request: Request) -> Response:
-    """DELETE /alerts/{id}: 204, also for one that is not there."""
+    """DELETE /alerts/{id}: remove an alert; fine also when it is not there."""
     caller = require_admin(request, DOOR)
     await context(request).alerts.delete(_alert_id(request), _reach(caller))
     return Response(status_code=204)
 
 
 async def test(request: Request) -> Response:
-    """POST /alerts/{id}/test: 202; a delivery to each of its channels, about what is in its window now."""
+    """POST /alerts/{id}/test: a delivery to each of its channels, about what is in its window now."""
     ctx, caller = context(request), require_admin(request, DOOR)
     alert = await _found(request, caller)
     now_ms = ctx.clock()
@@ -97,7 +97,7 @@ async def test(request: Request) -> Response:
 
 
 async def deliveries(request: Request) -> Response:
-    """GET /alerts/{id}/deliveries: newest first."""
+    """GET /alerts/{id}/deliveries: its deliveries, newest first."""
     alert = await _found(request, require(request, READ, door=DOOR))
     limit = query_int(request, "limit", DELIVERIES, DELIVERIES_MAX) or DELIVERIES
     offset = query_int(request, "offset", 0, OFFSET_MAX)

@@ -27,14 +27,14 @@ BODY_BYTES_MAX = 16 * 1024
 
 
 async def listed(request: Request) -> Response:
-    """GET /keys: those that are not revoked, without the keys themselves."""
+    """GET /keys: the keys that are not revoked, without the keys themselves."""
     caller = require(request, ADMIN, door=DOOR)
     keys = await context(request).key_store.listed(_tenant(caller), caller.app_key)
     return _success(keys)
 
 
 async def create(request: Request) -> Response:
-    """POST /keys: 201 with the key, which is shown this once."""
+    """POST /keys: a new key, which is shown this once."""
     ctx, caller = context(request), require_admin(request, DOOR)
     body = read_object(await read_body(request, ctx.settings.body_timeout_s, BODY_BYTES_MAX))
     wanted = _within(caller, read_new_key(body, ctx.clock()))
@@ -45,7 +45,7 @@ async def create(request: Request) -> Response:
 
 
 async def revoke(request: Request) -> Response:
-    """DELETE /keys/{id}: 204, again as well; its streams, sockets and logins end within 5 s."""
+    """DELETE /keys/{id}: revoke a key, again as well; its streams, sockets and logins end within 5 s."""
     ctx, caller = context(request), require_admin(request, DOOR)
     try:
         key_id = uuid.UUID(request.path_params["id"])

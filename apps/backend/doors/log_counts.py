@@ -126,7 +126,7 @@ def _buckets(counted: list[Counted], group: str | None) -> list[dict[str, Any]]:
 
 
 async def services(request: Request) -> Response:
-    """GET /logs/services: names, sorted."""
+    """GET /logs/services: the names of all services, sorted."""
     ctx, caller = context(request), require(request, READ, door=DOOR)
 
     async def find() -> tuple[list[str], dict[str, Any]]:

@@ -57,7 +57,7 @@ p { overflow-wrap: anywhere; }
 
 
 async def form(request: Request) -> Response:
-    """GET /login."""
+    """GET /login: the form that takes a key."""
     onwards = _own_path(request.query_params.get("next", ""))
     if context(request).access.is_all_open:
         return RedirectResponse(onwards, 303)
@@ -65,12 +65,12 @@ async def form(request: Request) -> Response:
 
 
 async def style(_: Request) -> Response:
-    """GET /login.css: the page's own, for the policy allows none within it."""
+    """GET /login.css: how the form looks; its policy allows no style within it."""
     return Response(_STYLE, media_type="text/css", headers={"cache-control": "public, max-age=3600"})
 
 
 async def log_in(request: Request) -> Response:
-    """POST /login: the form field `key`; 303 with the cookie, or the form again with 401, 403 or 503."""
+    """POST /login: log a browser in by the form field `key`; 303 with the cookie, or the form again."""
     ctx = context(request)
     _require_own_form(request)
     body = await read_body(request, ctx.settings.body_timeout_s, FORM_BYTES_MAX)
@@ -95,7 +95,7 @@ async def log_in(request: Request) -> Response:
 
 
 async def log_out(request: Request) -> Response:
-    """POST /logout: the login ends, here and everywhere."""
+    """POST /logout: end the login, here and everywhere."""
     _require_own_form(request)
     await context(request).access.log_out(request)
     response = RedirectResponse(LOGIN, 303, {"cache-control": "no-store"})

@@ -38,13 +38,13 @@ TOGETHER_MAX = 10_000  # entries of a trace or request in one answer
 
 
 async def logs(request: Request) -> Response:
-    """GET /logs?<filter>."""
+    """GET /logs: find entries, newest first."""
     caller = require(request, READ, door=DOOR)
     return await _answered(request, caller, *from_query(request.query_params.multi_items()))
 
 
 async def write_one(request: Request) -> Response:
-    """POST /logs: the stored entry; of an id that is stored already, that one."""
+    """POST /logs: store an entry, which is the answer; of an id that is stored already, that one."""
     ctx = context(request)
     written = await _written(request, read_one)
     if written.outcome.accepted or not written.outcome.duplicates + written.outcome.conflicts:
@@ -58,7 +58,7 @@ async def write_one(request: Request) -> Response:
 
 
 async def write_batch(request: Request) -> Response:
-    """POST /logs/batch: how many are stored, and how many of them were stored before."""
+    """POST /logs/batch: store entries, all of them or none; how many, and how many of them were stored before."""
     written = await _written(request, read_batch)
     answer = {"count": len(written.request.entries)}
     if again := written.outcome.duplicates + written.outcome.conflicts:
@@ -88,7 +88,7 @@ def _stored(written: Written, data: Any) -> JSON:
 
 
 async def query(request: Request) -> Response:
-    """POST /logs/query, the filter as JSON."""
+    """POST /logs/query: find entries, the filter as JSON."""
     caller = require(request, READ, door=DOOR)
     require_json(request)
     body = await read_body(request, context(request).settings.body_timeout_s, log_counts.FILTER_BYTES_MAX)
@@ -96,12 +96,12 @@ async def query(request: Request) -> Response:
 
 
 async def log_by_id(request: Request) -> Response:
-    """GET /logs/{id}."""
+    """GET /logs/{id}: an entry by its id."""
     return success(stored_entry(await _asked_row(request)))
 
 
 async def around(request: Request) -> Response:
-    """GET /logs/{id}/around: the lines of the same service before and after one."""
+    """GET /logs/{id}/around: the lines of its service before and after an entry."""
     search, row = context(request).search, await _asked_row(request)
     tenant_id = str(row["tenant_id"])
     lines = max(1, query_int(request, "lines", AROUND, AROUND_MAX))

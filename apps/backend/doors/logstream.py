@@ -76,7 +76,7 @@ _SHARED: Final = (
 
 
 async def health(request: Request) -> Response:
-    """GET /api/health."""
+    """GET /api/health: whether the stores answer, and how many sockets are open."""
     ctx = context(request)
     is_well = all((await probe(ctx)).values())
     told = {
@@ -120,7 +120,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def write_logs(request: Request) -> Response:
-    """POST /api/logs: those that can be stored are, together; the others are named."""
+    """POST /api/logs: store an entry or many; those that can be are, together, the others are named."""
     ctx, caller = context(request), _writer(request)
     body = await read_body(request, ctx.settings.body_timeout_s, BODY_BYTES_MAX)
     head = logstream.Request(
@@ -151,7 +151,7 @@ async def write_logs(request: Request) -> Response:
 
 
 async def read_logs(request: Request) -> Response:
-    """GET /api/logs."""
+    """GET /api/logs: find entries, newest first."""
     ctx, caller = context(request), _reader(request)
     wanted = scoped(logstream.read_filter(request.query_params.multi_items()), caller)
     paging = logstream.read_paging(request.query_params)
@@ -172,7 +172,7 @@ async def read_logs(request: Request) -> Response:
 
 
 async def log_by_id(request: Request) -> Response:
-    """GET /api/logs/{id}: an entry, or the newest one of a trace."""
+    """GET /api/logs/{id}: an entry by its id, or the newest one of a trace."""
     ctx, caller = context(request), _reader(request)
     name = mended(request.path_params["id"])
     row = None

@@ -50,7 +50,7 @@ async def health(request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """GET /ready: stores answer and migrations are done."""
+    """GET /ready: whether the stores answer and migrations are done."""
     well = all((await probe(context(request))).values())
     if well:
         return JSON({"success": True, "data": {"status": "ready"}})
@@ -59,7 +59,7 @@ async def ready(request: Request) -> Response:
 
 
 async def live(_: Request) -> Response:
-    """GET /live: this process answers."""
+    """GET /live: whether this process answers."""
     return JSON({"success": True, "data": {"status": "alive"}})
 
 
@@ -87,17 +87,17 @@ async def metrics(request: Request) -> Response:
 
 
 async def snapshot(request: Request) -> Response:
-    """GET /metrics/snapshot."""
+    """GET /metrics/snapshot: what the page shows now, rates, depths, services and workers."""
     return JSON(await context(request).snapshots.take(View.of(require(request, READ))))
 
 
 async def series(request: Request) -> Response:
-    """GET /metrics/series: the last hour of this backend."""
+    """GET /metrics/series: the last hour of this backend, rates, depths and events."""
     return JSON(context(request).trail.plain(View.of(require(request, READ))))
 
 
 async def faults(request: Request) -> Response:
-    """GET /metrics/control: what is on."""
+    """GET /metrics/control: which faults are on."""
     ctx = context(request)
     require(request, READ)
     with contextlib.suppress(Transient):  # what this process knows is the best there is

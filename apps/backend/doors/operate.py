@@ -53,12 +53,12 @@ class ReplayBody(msgspec.Struct):
 
 
 async def services(request: Request) -> Response:
-    """GET /services."""
+    """GET /services: every service, how far it is acknowledged and what it lacks."""
     return JSON(await context(request).snapshots.services(View.of(require(request, READ))))
 
 
 async def proof(request: Request) -> Response:
-    """GET /proof."""
+    """GET /proof: of every service what was produced, and where each of it is."""
     ctx, caller = context(request), require(request, READ)
     service = asked_service(request, caller)
     ledger = ctx.reading if caller.is_admin else _Clients(ctx.reading)
@@ -84,7 +84,7 @@ class _Clients:
 
 
 async def replays(request: Request) -> Response:
-    """GET /replay."""
+    """GET /replay: gaps that are, or were, fetched again, newest first."""
     ctx, caller = context(request), require(request, READ)
     status = query_text(request, "status")
     if status is not None and status not in REPLAY_STATUSES:
@@ -102,7 +102,7 @@ async def replays(request: Request) -> Response:
 
 
 async def request_replay(request: Request) -> Response:
-    """POST /replay: somebody asks for a range."""
+    """POST /replay: fetch a range of numbers again from the producer's buffer."""
     ctx, caller = context(request), require_admin(request)
     body = shaped(await small_body(request), ReplayBody)
     service, first, last = body.service, body.first, body.last
@@ -125,7 +125,7 @@ async def request_replay(request: Request) -> Response:
 
 
 async def abandon_replay(request: Request) -> Response:
-    """POST /replay/{id}/abandon: an operator signs the rest off."""
+    """POST /replay/{id}/abandon: give up what is still missing; it is signed off as lost."""
     ctx, caller = context(request), require_admin(request)
     await small_body(request)
     row = await ctx.reading.replay(caller.tenant_id, row_id(request), caller.app_key)
@@ -150,7 +150,7 @@ async def abandon_replay(request: Request) -> Response:
 
 
 async def dead_letters(request: Request) -> Response:
-    """GET /dead-letters."""
+    """GET /dead-letters: entries that the store refused, newest first."""
     ctx, caller = context(request), require(request, READ)
     limit, offset = _page(request)
     rows = await ctx.reading.dead_letters(
@@ -167,7 +167,7 @@ async def dead_letters(request: Request) -> Response:
 
 
 async def retry_dead_letter(request: Request) -> Response:
-    """POST /dead-letters/{id}/retry: store it after all; its number moves from lost to received."""
+    """POST /dead-letters/{id}/retry: store a dead letter after all; its number moves from lost to received."""
     ctx, caller = context(request), require_admin(request)
     await small_body(request)
     row = await _dead_letter(ctx, request, caller)
@@ -184,7 +184,7 @@ async def retry_dead_letter(request: Request) -> Response:
 
 
 async def delete_dead_letter(request: Request) -> Response:
-    """DELETE /dead-letters/{id}: it is not needed; its number stays signed off."""
+    """DELETE /dead-letters/{id}: discard a dead letter; its number stays signed off."""
     ctx, caller = context(request), require_admin(request)
     if not await ctx.reading.delete_dead_letter(caller.tenant_id, row_id(request), caller.app_key):
         raise NotFound("there is no dead letter of this id")

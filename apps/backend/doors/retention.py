@@ -35,7 +35,7 @@ async def listed(request: Request) -> Response:
 
 
 async def of_tenant(request: Request) -> Response:
-    """GET /retention/tenant/{tenant_id}: its policy, to those who may see it."""
+    """GET /retention/tenant/{tenant_id}: a tenant's policy, to those who may see it."""
     caller = require(request, READ, door=DOOR)
     tenant_id = read_tenant(request.path_params["tenant_id"])
     if _reach(caller) not in (None, tenant_id):
@@ -47,7 +47,7 @@ async def of_tenant(request: Request) -> Response:
 
 
 async def create(request: Request) -> Response:
-    """POST /retention: 201; 409 when the tenant has one."""
+    """POST /retention: a tenant's first policy; 409 when it has one."""
     ctx, caller = context(request), _admin(request)
     body = await _body(request)
     policy = _checked(ctx, caller, merged(Policy(), body))
@@ -58,7 +58,7 @@ async def create(request: Request) -> Response:
 
 
 async def change(request: Request) -> Response:
-    """PUT /retention/{id}: only what was sent changes."""
+    """PUT /retention/{id}: change a policy, only what was sent."""
     ctx, caller = context(request), _admin(request)
     policy_id = _policy_id(request)
     body = await _body(request)
@@ -71,14 +71,14 @@ async def change(request: Request) -> Response:
 
 
 async def delete(request: Request) -> Response:
-    """DELETE /retention/{id}: 204, for an unknown one, too."""
+    """DELETE /retention/{id}: remove a policy; fine also when it is not there."""
     caller = _admin(request)
     await context(request).policies.delete(_policy_id(request), _reach(caller))
     return Response(status_code=204)
 
 
 async def run(request: Request) -> Response:
-    """POST /retention/run?dry_run=: 202; of the caller's tenant, or of all."""
+    """POST /retention/run: ask for a run, of the caller's tenant or of all; dry, it only counts."""
     caller = _admin(request)
     dry_run = _TRUTH.get(request.query_params.get("dry_run", "").lower())
     if dry_run is None:
@@ -88,7 +88,7 @@ async def run(request: Request) -> Response:
 
 
 async def runs(request: Request) -> Response:
-    """GET /retention/runs: the newest first."""
+    """GET /retention/runs: what runs did, the newest first."""
     caller = require(request, ADMIN, door=DOOR)
     return _success(await context(request).policies.runs(_reach(caller)))
 

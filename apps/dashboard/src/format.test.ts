@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { clock, count, duration, millis, percent, plural, range, rate, ulid } from "./format";
+import { ago, clock, count, duration, millis, percent, plural, range, rate, ulid } from "./format";
 
 describe("numbers as people read them", () => {
   it.each([
@@ -28,6 +28,11 @@ describe("numbers as people read them", () => {
     [ulid("no-uuid"), "–"],
     [range([1, 2_000]), "1 – 2,000"],
     [clock("nonsense"), "–"],
+    [ago("2026-01-01T00:00:00.000Z", Date.UTC(2026, 0, 1, 0, 0, 4, 400)), "4 s ago"],
+    [ago("2026-01-01T00:00:00.000Z", Date.UTC(2026, 0, 1, 0, 0, 0, 400)), "now"],
+    [ago("2026-01-01T00:00:00.000Z", Date.UTC(2026, 0, 1, 2, 10)), "2 h 10 min ago"],
+    [ago("2026-01-01T00:02:00.000Z", Date.UTC(2026, 0, 1)), "in 2 min"],
+    [ago("nonsense", 0), "–"],
   ])("%s", (shown, wanted) => expect(shown).toBe(wanted));
 
   it("shows milliseconds when asked", () => expect(clock("2026-11-21T10:20:30.045", true)).toBe("10:20:30.045"));

@@ -37,6 +37,16 @@ export function duration(ms: number): string {
   return `${Math.floor(h / 24)} d`;
 }
 
+/** How long before `now` (Unix ms) it was: 4 s ago, 3 min ago; "in 2 min" of a clock that goes ahead. */
+export function ago(iso: string, now: number): string {
+  const age = now - Date.parse(iso);
+  if (Number.isNaN(age)) return "–";
+  const seconds = Math.round(Math.abs(age) / 1000);
+  if (seconds === 0) return "now";
+  const told = seconds < 60 ? `${seconds} s` : duration(seconds * 1000);
+  return age > 0 ? `${told} ago` : `in ${told}`;
+}
+
 const pad = (n: number, width = 2) => String(n).padStart(width, "0");
 
 export function clock(iso: string, withMillis = false): string {

@@ -31,6 +31,7 @@ interface Found {
 }
 
 export interface History extends Found {
+  query: string;
   done: boolean; // nothing older is there
   full: boolean; // no more is kept here
   loading: boolean;

@@ -1,7 +1,7 @@
 /** Which entries of the ring match a filter, as arrival numbers; each entry is looked at once per filter. */
 
 import type { LogRing } from "./logring";
-import { LEVELS, type Question } from "./question";
+import { LEVELS, PARTLY, type Question } from "./question";
 import type { LogEntry } from "./types";
 
 export interface Wanted extends Pick<Question, "service" | "levels" | "text" | "exact"> {
@@ -11,10 +11,14 @@ export interface Wanted extends Pick<Question, "service" | "levels" | "text" | "
 export function matches(entry: LogEntry, { service, whole, levels, text, exact }: Wanted): boolean {
   return (
     (levels.length === 0 || levels.includes(levelOf(entry.severity))) &&
-    (service === "" || (whole ? entry.service_name === service : entry.service_name.toLowerCase().includes(service.toLowerCase()))) &&
-    (text === "" || entry.message.toLowerCase().includes(text.toLowerCase())) &&
-    Object.entries(exact).every(([name, value]) => entry[name] === value)
+    (service === "" || (whole ? entry.service_name === service : contains(entry.service_name, service))) &&
+    (text === "" || contains(entry.message, text)) &&
+    Object.entries(exact).every(([name, value]) => (name === PARTLY ? contains(entry[name], value) : entry[name] === value))
   );
+}
+
+function contains(value: unknown, part: string): boolean {
+  return typeof value === "string" && value.toLowerCase().includes(part.toLowerCase());
 }
 
 /** The name of a severity among LEVELS. */

@@ -15,7 +15,10 @@ export const LEVELS = [
 /** The log service's own words for levels, and which of LEVELS each is. */
 export const OF_WORD: Record<string, string> = { DEBUG: "debug", INFO: "info,notice", WARN: "warning", ERROR: "error", FATAL: "critical" };
 
-/** Fields that match whole: name in the address and of the server, and what it is called. */
+/** Of this field any part is enough, in any case. */
+export const PARTLY = "user_agent";
+
+/** Fields that match whole, but for PARTLY: name in the address and of the server, and what it is called. */
 export const EXACT = [
   ["app_id", "App ID"],
   ["category", "Category"],
@@ -26,6 +29,7 @@ export const EXACT = [
   ["request_id", "Request ID"],
   ["batch_id", "Batch ID"],
   ["user_id", "User ID"],
+  [PARTLY, "User agent"],
 ] as const;
 export type ExactField = (typeof EXACT)[number][0];
 

@@ -119,6 +119,8 @@ export interface LogEntry {
   created_at: string;
   trace_id?: string;
   request_id?: string;
+  app_id?: string;
+  category?: string;
   metadata?: unknown;
   [more: string]: unknown;
 }

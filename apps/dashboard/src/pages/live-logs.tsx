@@ -1,4 +1,4 @@
-import { useEffect, useMemo } from "react";
+import { useEffect, useMemo, useState } from "react";
 import { useSearchParams } from "wouter";
 import { moveRow, useKeys } from "../keys";
 import { Filters } from "../parts/filters";
@@ -6,6 +6,8 @@ import { Segmented } from "../parts/panel";
 import { SavedSearches } from "../parts/savedmenu";
 import { readQuestion } from "../question";
 import { useServices } from "../services";
+import { useStore } from "../store";
+import { relative, turnTimes } from "../times";
 import { useTitle } from "../title";
 import { History } from "./logs-history";
 import { Live } from "./logs-live";
@@ -28,6 +30,8 @@ export function LiveLogs() {
       return next;
     }, { replace });
   const put = (changes: Record<string, string>) => change(changes, false);
+  const [asked, setAsked] = useState(0);
+  const again = () => setAsked(asked + 1);
   const reset = () => setParams(history ? { view: "history" } : {});
   useKeys({
     "/": () => document.querySelector<HTMLInputElement>("[role=search] input")?.focus(),
@@ -35,14 +39,22 @@ export function LiveLogs() {
     k: () => moveRow(-1),
     ...(history ? { " ": () => put({ view: "" }) } : {}),
   });
-  const view = <Segmented label="Which logs" value={history ? "history" : ""} options={VIEWS} onChange={(next) => put({ view: next })} />;
+  const isRelative = useStore(relative);
+  const view = (
+    <>
+      <Segmented label="Which logs" value={history ? "history" : ""} options={VIEWS} onChange={(next) => put({ view: next })} />
+      <button type="button" className="quiet" aria-pressed={isRelative} onClick={turnTimes}>
+        Relative times
+      </button>
+    </>
+  );
   const filters = (
-    <Filters question={question} type={(changes) => change(changes, true)} put={put} reset={reset} services={services ?? []} timed={history}>
+    <Filters question={question} type={(changes) => change(changes, true)} put={put} search={history ? again : () => put({ view: "history" })} reset={reset} services={services ?? []} timed={history}>
       <SavedSearches search={params.toString()} />
     </Filters>
   );
   const props = { question, services, put, view, filters };
-  return <div className="logs">{history ? <History {...props} /> : <Live {...props} />}</div>;
+  return <div className="logs">{history ? <History {...props} asked={asked} again={again} size={params.get("size") ?? ""} /> : <Live {...props} />}</div>;
 }
 
 /** An address with a question wins; without one, the last question of this browser is asked again. */

@@ -1,8 +1,11 @@
 /** One log entry: its line, and everything that is known of it. Text is only ever text. */
 
 import { memo, useState } from "react";
-import { ulid, when } from "../format";
+import { ago, ulid, when } from "../format";
 import { levelOf } from "../logfilter";
+import { useNow } from "../now";
+import { useStore } from "../store";
+import { relative } from "../times";
 import type { LogEntry } from "../types";
 import { JsonTree } from "./json";
 import { Surrounding } from "./surrounding";
@@ -11,6 +14,7 @@ import { Copy } from "./words";
 export const ROW = 24;
 export const DETAIL = 340;
 const TRACE_CHARS = 8;
+const AGO_MS = 5_000;
 const LINE_CHARS = 1_000; // more than any screen is wide
 
 export type Put = (changes: Record<string, string>) => void;
@@ -34,11 +38,17 @@ export function Trace({ id }: { id: string }) {
   );
 }
 
+function Ago({ at }: { at: string }) {
+  const now = useNow(AGO_MS);
+  return <>{ago(at, now)}</>;
+}
+
 export function Line({ entry }: { entry: LogEntry }) {
+  const isRelative = useStore(relative);
   return (
     <>
       <span className="soft" title={`${entry.timestamp} UTC, here ${new Date(entry.timestamp).toString()}`}>
-        {when(entry.timestamp, true)}
+        {isRelative ? <Ago at={entry.timestamp} /> : when(entry.timestamp, true)}
       </span>
       <span className={`level-${levelOf(entry.severity)}`}>{entry.level_text ?? entry.level}</span>
       <span className="service soft">{entry.service_name}</span>

@@ -11,6 +11,18 @@ export function Loading({ what }: { what: string }) {
   );
 }
 
+/** Rows that are still to come. */
+export function Skeleton({ what }: { what: string }) {
+  return (
+    <div className="skeleton" role="status">
+      <span className="visually-hidden">Loading {what} …</span>
+      {Array.from({ length: 12 }, (_, row) => (
+        <i key={row} />
+      ))}
+    </div>
+  );
+}
+
 export function Empty({ children }: { children: ReactNode }) {
   return <div className="empty">{children}</div>;
 }
