@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import io
 import zlib
+from collections.abc import Callable
+from typing import TypeVar
 
 import zstandard
 from starlette.requests import Request
@@ -18,6 +20,9 @@ from apps.backend.protocol import WHOLE
 from tracehub.protocol.errors import InvalidJSON, SlowBody, TooLarge, UnsupportedEncoding, UnsupportedType
 from tracehub.protocol.limits import BODY_BYTES_MAX
 
+T = TypeVar("T")
+
+READ_ASIDE_BYTES = 256 * 1024
 GZIP_WINDOW = 31  # zlib: the largest window, gzip framing
 GZIP_MEMBERS_MAX = 1_024
 GZIP_PIECE_BYTES = 64 * 1024  # what is left of a piece is copied at each member's end, so pieces are small
@@ -114,6 +119,11 @@ def _unzstd(data: bytes, most: int) -> bytes:
         return bytes(reader.read(most + 1))
     except zstandard.ZstdError:
         raise InvalidJSON("the body is not valid zstd") from None
+
+
+async def aside(read: Callable[[bytes], T], body: bytes) -> T:
+    """What `read` makes of a body; of a large one in a thread, for others wait for their answers meanwhile."""
+    return await asyncio.to_thread(read, body) if len(body) > READ_ASIDE_BYTES else read(body)
 
 
 def require_json(request: Request, *, strict: bool = False) -> None:

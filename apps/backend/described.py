@@ -19,7 +19,7 @@ from tracehub.protocol.alerts import (
     AlertChanges,
 )
 from tracehub.protocol.entries import WireBatch
-from tracehub.protocol.filters import PAGE_SIZE_MAX, PAGING, QueryBody
+from tracehub.protocol.filters import PAGE_SIZE_MAX, PAGING, TIMES, QueryBody
 from tracehub.protocol.grants import DOORS, SCOPES, KeyBody
 from tracehub.protocol.limits import SEQ_MAX, TEXT_CHARS_MAX
 from tracehub.protocol.logservice import LogBatchBody, LogEntryBody
@@ -58,7 +58,15 @@ def _list(items: Schema, **more: Any) -> Schema:
 
 def _success(data: Schema) -> Schema:
     """The log service's shape."""
-    meta = _object({"completeness": ref("Completeness")})
+    meta = _object(
+        {
+            "completeness": ref("Completeness"),
+            "estimated": {"const": True, "description": "total_count is about right"},
+            "truncated": {"const": True, "description": "go on with next_cursor"},
+            "next_cursor": _STRING,
+            "interval": {"enum": list(INTERVALS_MS)},
+        }
+    )
     return _object({"success": {"const": True}, "data": data, "meta": meta}, ("success", "data"))
 
 
@@ -81,6 +89,10 @@ ANSWERS: Final[dict[str, Schema]] = {
             "door": _STRING,
             "metadata": _ANY,
             **_TEXT_FIELDS,
+            **dict.fromkeys(
+                ("level_text", "app_id", "category", "batch_id", "user_agent", "release", "service"), _STRING
+            ),
+            **dict.fromkeys(("epoch", "seq"), _COUNT),
         },
         (
             "id",
@@ -271,14 +283,18 @@ ANSWERS: Final[dict[str, Schema]] = {
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What goes in and out of a route: `query` are parameters and their schemas, `body` is the type of it, `ok` a
-    status, `answer` its schema (None: no body)."""
+    """What goes in and out of a route: `query` are parameters and their schemas, `body` is the type of it (`optional`:
+    nothing is a body, too), `ok` a status, `answer` its schema (None: no body), `also` another status that is well.
+    once: an Idempotency-Key is heeded."""
 
     query: dict[str, Schema] = field(default_factory=dict)
     body: type | None = None
     answer: Schema | None = None
     ok: int = 200
     kind: str = "application/json"
+    optional: bool = False
+    also: int | None = None
+    once: bool = False
 
 
 def _parameter(schema: Schema) -> Schema:
@@ -292,8 +308,9 @@ _QUERY: Final = {
     for name, schema in described([QueryBody])["QueryBody"]["properties"].items()
     if name != "metadata"
 }
+_ALL: Final = {"all_tenants": {"type": "boolean", "description": "for admins of all tenants"}}
 _PAGING: Final = {name: _QUERY[name] for name in PAGING}
-_FILTER: Final = {name: schema for name, schema in _QUERY.items() if name not in PAGING}
+_FILTER: Final = {name: schema for name, schema in _QUERY.items() if name not in PAGING} | _ALL
 _CURSOR: Final = {"cursor": _STRING}
 _LIMITS: Final = {
     "limit": {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT},
@@ -309,7 +326,13 @@ _LOGSTREAM_QUERY: Final = {
     "offset": _COUNT,
 }  # fmt: skip
 _LOGSTREAM_PAGE: Final = _object(
-    {"total": _COUNT, "limit": _COUNT, "offset": _COUNT, "entries": _list(ref("LogstreamEntry"))},
+    {
+        "total": _COUNT,
+        "limit": _COUNT,
+        "offset": _COUNT,
+        "entries": _list(ref("LogstreamEntry")),
+        "next_cursor": {"type": ["string", "null"]},
+    },
     ("total", "limit", "offset", "entries"),
 )
 _AROUND: Final = _object(
@@ -327,7 +350,9 @@ _ALERT: Final = _success(ref("Alert"))
 _POLICY: Final = _success(ref("RetentionPolicy"))
 
 DESCRIBED: Final[dict[tuple[str, str], Described]] = {
-    ("POST", "/ingest"): Described({"acks": {"enum": ["stored", "queued"]}}, WireBatch, {"type": "object"}),
+    ("POST", "/ingest"): Described(
+        {"acks": {"enum": ["stored", "queued"]}}, WireBatch, {"type": "object"}, also=202
+    ),
     ("GET", "/ack/{service}"): Described({"epoch": _COUNT}, answer={"type": "object"}),
     ("GET", "/proof"): Described({"service": _STRING}, answer={"type": "object"}),
     ("GET", "/sequence/{service}"): Described(
@@ -342,14 +367,21 @@ DESCRIBED: Final[dict[tuple[str, str], Described]] = {
     ),
     ("DELETE", "/dead-letters/{id}"): Described(ok=204),
     ("POST", "/metrics/control"): Described(body=FaultBody, answer={"type": "object"}),
+    ("GET", "/login"): Described({"next": _STRING}, answer=_STRING, kind="text/html", also=303),
+    ("GET", "/login.css"): Described(answer=_STRING, kind="text/css"),
+    ("POST", "/login"): Described(ok=303),
+    ("POST", "/logout"): Described(ok=303),
     ("GET", "/metrics"): Described(answer=_STRING, kind="text/plain"),
     ("GET", "/whoami"): Described({"tenant_id": _STRING}, answer=_WHOAMI),
     ("GET", "/api/v1/logs"): Described({**_FILTER, **_PAGING}, answer=_success(ref("LogQueryResult"))),
-    ("POST", "/api/v1/logs"): Described(body=LogEntryBody, answer=_success(ref("LogEntry")), ok=201),
+    ("POST", "/api/v1/logs"): Described(
+        body=LogEntryBody, answer=_success(ref("LogEntry")), ok=201, once=True
+    ),
     ("POST", "/api/v1/logs/batch"): Described(
         body=LogBatchBody,
         answer=_success(_object({"count": _COUNT, "duplicates": _COUNT}, ("count",))),
         ok=201,
+        once=True,
     ),
     ("POST", "/api/v1/logs/query"): Described(body=QueryBody, answer=_success(ref("LogQueryResult"))),
     ("GET", "/api/v1/logs/{id}"): Described(answer=_success(ref("LogEntry"))),
@@ -364,11 +396,17 @@ DESCRIBED: Final[dict[tuple[str, str], Described]] = {
         {"interval": {"enum": list(INTERVALS_MS), "default": "hour"}},
         AggregateBody,
         _success(_list(ref("Bucket"))),
+        optional=True,
     ),
     ("GET", "/api/v1/logs/services"): Described(answer=_success(_list(_STRING))),
     ("GET", "/api/v1/logs/storage"): Described(answer=_success(ref("Storage"))),
     ("GET", "/api/v1/logs/stream"): Described(
-        {**_FILTER, "last_event_id": _STRING}, answer=_STRING, kind="text/event-stream"
+        {
+            **{name: schema for name, schema in _FILTER.items() if name not in TIMES},
+            **dict.fromkeys(("last_event_id", "tenant_id", "token"), _STRING),
+        },
+        answer=_STRING,
+        kind="text/event-stream",
     ),
     ("GET", "/api/v1/keys"): Described(answer=_success(_list(ref("Key")))),
     ("POST", "/api/v1/keys"): Described(body=KeyBody, answer=_success(ref("Key")), ok=201),
@@ -397,8 +435,8 @@ DESCRIBED: Final[dict[tuple[str, str], Described]] = {
         answer=_success(_list(ref("AlertDelivery"))),
     ),
     ("GET", "/api/logs"): Described(_LOGSTREAM_QUERY, answer=_LOGSTREAM_PAGE),
-    ("POST", "/api/logs"): Described(body=LogstreamBody, answer=ref("LogstreamSaved"), ok=201),
+    ("POST", "/api/logs"): Described(body=LogstreamBody, answer=ref("LogstreamSaved"), ok=201, once=True),
     ("GET", "/api/logs/{id}"): Described(answer=ref("LogstreamEntry")),
-    ("POST", "/loki/api/v1/push"): Described(body=PushBody, ok=204),
-    ("POST", "/v1/logs"): Described(body=ExportLogsServiceRequest, answer={"type": "object"}),
+    ("POST", "/loki/api/v1/push"): Described(body=PushBody, ok=204, once=True),
+    ("POST", "/v1/logs"): Described(body=ExportLogsServiceRequest, answer={"type": "object"}, once=True),
 }

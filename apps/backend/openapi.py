@@ -18,18 +18,31 @@ from tracehub.protocol.shapes import Schema, described
 LOG_SERVICE_BASE: Final = "/api/v1/"
 _PARAMETER = re.compile(r"\{(\w+)(?::(\w+))?\}")
 _TYPES: Final[dict[str, Schema]] = {"int": {"type": "integer", "minimum": 0}}
+# What these types do not know is read by another reader, and kept or ignored.
+_OPEN_BODIES: Final = ("WireBatch", "WireEntry")
+_TENANT: Final = {
+    "name": "X-Tenant-ID",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "maxLength": 64},
+}
+_ONCE: Final = {"name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string"}}
 _REFUSALS: Final = {
     400: "bad input; `field` names it",
     401: "no key, or a wrong one",
     403: "a key of another scope, tenant or door",
     404: "nothing is here",
+    405: "not with this method",
+    408: "the body did not arrive in time",
     409: "it does not fit what is stored",
     413: "too large",
     415: "an encoding or a type that is not taken",
     422: "the Idempotency-Key was used for another body",
     429: "too much is waiting: try again after Retry-After seconds",
+    500: "a mistake of the server; its log says more",
     503: "a store is away: try again after Retry-After seconds",
 }
+_OF_BODIES: Final = frozenset((408, 409, 413, 415, 422))
 _OPEN: Final = frozenset(("/health", "/ready", "/live", "/api/health"))
 
 
@@ -49,19 +62,23 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         },
         "paths": dict(sorted(paths.items())),
         "components": {
-            "schemas": dict(sorted({**ANSWERS, **described(_bodies())}.items())),
+            "schemas": dict(sorted({**ANSWERS, **_bodies()}.items())),
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic"},
                 "app_key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
                 "app_token": {"type": "apiKey", "in": "header", "name": "X-Api-Token"},
             },
         },
-        "security": [{"key": []}, {"app_key": [], "app_token": []}, {}],
+        "security": [{"key": []}, {"basic": []}, {"app_key": [], "app_token": []}, {}],
     }
 
 
-def _bodies() -> list[type]:
-    return [told.body for told in DESCRIBED.values() if told.body is not None]
+def _bodies() -> dict[str, Schema]:
+    schemas = described(told.body for told in DESCRIBED.values() if told.body is not None)
+    for name in _OPEN_BODIES:
+        schemas[name]["additionalProperties"] = True
+    return schemas
 
 
 def _operation(route: Route, method: str, path: str) -> dict[str, Any]:
@@ -74,15 +91,20 @@ def _operation(route: Route, method: str, path: str) -> dict[str, Any]:
         {"name": name, "in": "query", "required": False, "schema": schema}
         for name, schema in told.query.items()
     ]
+    parameters += [] if path in _OPEN else [_TENANT]
+    parameters += [_ONCE] if told.once else []
     made: dict[str, Any] = {
         "operationId": f"{method.lower()}{re.sub(r'[^A-Za-z0-9]+', '_', path)}".rstrip("_"),
         "summary": _summary(route),
         "parameters": parameters,
-        "responses": _responses(told, path),
+        "responses": _responses(told, method, path),
     }
     if told.body is not None:
         schema = ref(told.body.__name__)
-        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        made["requestBody"] = {
+            "required": not told.optional,
+            "content": {"application/json": {"schema": schema}},
+        }
     if path in _OPEN:
         made["security"] = []
     return made
@@ -95,12 +117,16 @@ def _summary(route: Route) -> str:
     return told[0].upper() + told[1:]
 
 
-def _responses(told: Described, path: str) -> dict[str, Any]:
+def _responses(told: Described, method: str, path: str) -> dict[str, Any]:
     answers: dict[str, Any] = {str(told.ok): {"description": "done"}}
     if told.answer is not None:
         answers[str(told.ok)]["content"] = {told.kind: {"schema": told.answer}}
-    if path.startswith(LOG_SERVICE_BASE):
-        shape: Schema = ref("LogServiceError")
+    if told.also is not None:
+        answers[str(told.also)] = answers[str(told.ok)]
+    if path in _OPEN:
+        shape: Schema = {}
+    elif path.startswith(LOG_SERVICE_BASE):
+        shape = ref("LogServiceError")
     elif path.startswith("/api/"):
         shape = {"anyOf": [ref("LogstreamError"), ref("LogstreamSaved")]}
     elif path.startswith(("/loki/", "/v1/", "/log")):
@@ -108,6 +134,8 @@ def _responses(told: Described, path: str) -> dict[str, Any]:
     else:
         shape = ref("Error")
     for status, description in _REFUSALS.items():
+        if method == "GET" and status in _OF_BODIES:
+            continue
         kind = "text/plain" if path.startswith("/loki/") else "application/json"
         answers[str(status)] = {"description": description, "content": {kind: {"schema": shape}}}
     return answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracehub.protocol.errors import InvalidId, InvalidJSON
-from tracehub.protocol.fields import add_unknown, encode_attrs, read_id, read_json, ulid
+from tracehub.protocol.fields import add_unknown, encode_attrs, is_deep, read_id, read_json, ulid
 from tracehub.protocol.lenient import load_json
 
 
@@ -53,6 +54,38 @@ def test_what_is_refused(body: bytes) -> None:
 def test_depth_64_is_taken_and_brackets_in_text_do_not_count() -> None:
     assert read_json(b"[" * 64 + b"]" * 64)
     assert read_json(json.dumps(["[" * 500, "\\", "{" * 500]).encode())
+
+
+@given(
+    st.recursive(
+        st.sampled_from(["[]", "{", "\\", '"', "x"]), lambda inner: st.lists(inner, max_size=4), max_leaves=30
+    ),
+    st.integers(50, 70),
+)
+def test_depth_is_that_of_the_document(value: object, levels: int) -> None:
+    def depth(value: object) -> int:
+        return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
+
+    document: object = value
+    for n in range(levels):
+        document = [document] if n % 3 else [document, "]}", ["\\"]]
+    text = json.dumps(document).replace("[", "[ ").encode()
+    assert is_deep(text) == (depth(document) > 64)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"{}," * 3_400_000 + b"{}]",
+        b"[" * 10_000_000,
+        b"[" * 5_000_000 + b"]" * 5_000_000,
+        b'{"' * 2_000_000,
+    ],
+)
+def test_depth_of_millions_of_brackets_is_known_at_once(body: bytes) -> None:
+    begun = time.process_time()
+    is_deep(body)
+    assert time.process_time() - begun < 2  # a loop over them took 4 to 7 s
 
 
 def test_odd_text_is_mended() -> None:

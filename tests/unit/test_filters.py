@@ -78,15 +78,46 @@ def test_query_string_values_of_metadata_have_no_type() -> None:
         ({"nonsense": 1}, "nonsense"), ({"service": 1}, "service"), ({"service": ["a", 1]}, "service[1]"),
         ({"start": "yesterday"}, "start"), ({"end_time": "2024-13-01"}, "end_time"), ({"search": "x" * 257}, "search"),
         ({"trace_id": ["t"] * (VALUES_MAX + 1)}, "trace_id"), ({"level": ["info"] * (VALUES_MAX + 1)}, "level"),
-        ({"metadata": []}, "metadata"), ({"metadata": "x"}, "metadata"),
+        ({"metadata": []}, None), ({"metadata": "x"}, "metadata"),
         ({"metadata": {str(n): n for n in range(11)}}, "metadata"),
         ({"page": 101, "page_size": 1000}, "page"), ({"cursor": 5}, "cursor"), ([], None), ("x", None),
     ],
 )  # fmt: skip
 def test_bad_filters_name_the_field(document: Any, field: str | None) -> None:
+    if document == {"metadata": []}:
+        assert from_json(document)[0] == LogFilter()
+        return
     with pytest.raises(InvalidField) as caught:
         from_json(document)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("document", "same"),
+    [
+        ({"min_level": ["info", "WARN", ""]}, {"min_level": "WARN"}), ({"search": ["a", "b"]}, {"search": "b"}),
+        ({"start": [], "end_time": [""]}, {}), ({"start": ["2024-01-15T10:30:00Z"]}, {"start": "2024-01-15T10:30:00Z"}),
+        ({"host": [""] * 51 + ["h"]}, {"host": "h"}), ({"metadata": ""}, {}),
+        ({"level": ["", "INFO"]}, {"level": "INFO"}),
+    ],
+)  # fmt: skip
+def test_empty_words_are_none_and_the_last_counts(document: Any, same: Any) -> None:
+    assert from_json(document) == from_json(same)
+
+
+def test_words_of_a_column_are_counted_together() -> None:
+    half = [f"s{n}" for n in range(30)]
+    with pytest.raises(InvalidField) as refused:
+        from_json({"service": half, "service_name": half})
+    assert refused.value.field == "service_name"
+    with pytest.raises(InvalidField):
+        from_query([(name, text) for name in ("service", "service_name") for text in half])
+
+
+def test_the_last_time_of_a_query_counts_whatever_its_name() -> None:
+    start, other, last = (f"2024-01-0{n}T00:00:00Z" for n in (1, 2, 3))
+    asked = from_query([("start", start), ("start_time", other), ("start", last)])
+    assert asked == from_query([("start", last)])
 
 
 @pytest.mark.parametrize(

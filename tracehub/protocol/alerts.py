@@ -150,7 +150,11 @@ def _severity(word: str) -> str:
 
 
 def _filter(given: dict[str, Any]) -> dict[str, Any]:
-    """Raises InvalidField for a word that no entry can have: such an alert could never fire."""
+    """Raises InvalidField also for a word that no entry can have: such an alert could never fire."""
+    try:
+        from_json(given, AlertFilter)
+    except InvalidField as bad:
+        raise InvalidField(bad.message, field=f"filter.{bad.field}") from None
     for name in ("level", "min_level"):
         words = given.get(name) or []
         for word in words if isinstance(words, list) else [words]:

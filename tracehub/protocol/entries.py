@@ -49,7 +49,7 @@ class WireEntry(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
     seq: Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]
     level: str | None = None
-    message: str | None = None
+    message: Annotated[str, msgspec.Meta(max_length=MESSAGE_BYTES_MAX)] | None = None
     ts: int | datetime | None = None
     request_id: entry_text("request_id") = None  # type: ignore[valid-type]
     trace_id: entry_text("trace_id") = None  # type: ignore[valid-type]
@@ -69,11 +69,11 @@ class WireBatch(msgspec.Struct, forbid_unknown_fields=True):
     and numbers: a decoder that skips a value does not check it."""
 
     service: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:/-]{1,100}\Z")]
-    batch: list[WireEntry] | None = None
+    batch: Annotated[list[WireEntry], msgspec.Meta(max_length=BATCH_ENTRIES_MAX)] | None = None
     batchId: Annotated[str, msgspec.Meta(max_length=BATCH_ID_CHARS_MAX)] | None = None  # noqa: N815
     epoch: Annotated[int, msgspec.Meta(ge=0, le=EPOCH_MAX)] | None = None
     start: Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)] | None = None
-    lost: list[tuple[int, int, str]] | None = None
+    lost: Annotated[list[tuple[int, int, str]], msgspec.Meta(max_length=LOST_RANGES_MAX)] | None = None
 
 
 _decoder = msgspec.json.Decoder(WireBatch)
@@ -168,13 +168,18 @@ def assemble(service: str, entries: list[Entry], head: WireBatch) -> Batch:
     """Check what concerns the body as a whole; both readers end here."""
     if len(entries) > BATCH_ENTRIES_MAX:
         raise TooLarge(f"a batch holds at most {BATCH_ENTRIES_MAX} entries", field="batch")
-    lost = check_lost(head.lost)
     if not entries and head.lost is None:
         raise InvalidField("batch must hold at least one entry", field="batch")
     ranges = r.of_numbers([e.seq for e in entries])
-    if head.start is not None and ranges and head.start > ranges[0][0]:
-        raise InvalidField("start must not be above the lowest seq of the batch", field="start")
+    check_start(head.start, ranges)
+    lost = check_lost(head.lost)
     return Batch(service, head.epoch or 0, head.batchId or None, head.start, lost, entries, ranges)
+
+
+def check_start(start: int | None, ranges: Ranges) -> None:
+    """A service begins at no number that lies above one of the batch."""
+    if start is not None and ranges and start > ranges[0][0]:
+        raise InvalidField("start must not be above the lowest seq of the batch", field="start")
 
 
 def check_lost(lost: list[tuple[int, int, str]] | None) -> Lost:

@@ -49,44 +49,57 @@ SHOWN: Final = {
 }
 _METADATA: Final = "metadata."
 
-_Words = str | Annotated[list[str], Meta(max_length=VALUES_MAX)] | None
-_Search = Annotated[str, Meta(max_length=SEARCH_CHARS_MAX)] | None
+# Any of the words; where only one can be, the last. Empty ones are none, and those of a column are counted together.
+_Words = str | Annotated[list[str], Meta(extra_json_schema={"maxItems": VALUES_MAX})] | None
+_Part = Annotated[str, Meta(max_length=SEARCH_CHARS_MAX)]
+_Search = _Part | list[_Part] | None
+_Times = Time | list[Time] | None
 _Object = Annotated[dict[str, Any], Meta(max_length=METADATA_MAX)] | None
 _LISTED: Final = (*EXACT, "level")
-_TIMES: Final = ("start", "end", "start_time", "end_time")
+TIMES: Final = ("start", "end", "start_time", "end_time")
 _PARTS: Final = ("user_agent",)  # columns that contain the text
-_SINGLE: Final = ("min_level", "search", *_PARTS, *_TIMES)
+_SINGLE: Final = ("min_level", "search", *_PARTS, *TIMES)
 _CONDITIONS: Final[dict[str, Any]] = {
     **dict.fromkeys(_LISTED, _Words),
-    "min_level": str | None,
+    "min_level": _Words,
     "search": _Search,
     "metadata": _Object,
 }
 # Written into addresses as well, so what cannot be read is the default.
-_PAGES: Final[dict[str, Schema]] = {
-    "page": {"type": "integer", "minimum": 1, "default": 1},
-    "page_size": {"type": "integer", "minimum": 1, "maximum": PAGE_SIZE_MAX, "default": PAGE_SIZE},
-    "order": {"enum": ["asc", "desc"], "default": "desc"},
-    "count": {"type": "boolean"},
+_PAGES: Final[dict[str, tuple[Schema, Any]]] = {
+    "page": ({"type": "integer", "minimum": 1}, 1),
+    "page_size": ({"type": "integer", "minimum": 1, "maximum": PAGE_SIZE_MAX}, PAGE_SIZE),
+    "order": ({"enum": ["asc", "desc"]}, "desc"),
+    "count": ({"type": "boolean"}, False),
 }
 PAGING: Final = (*_PAGES, "cursor")
 
 
+def _made(
+    name: str, fields: Iterable[tuple[str, Any, Any]], *bases: type[msgspec.Struct]
+) -> type[msgspec.Struct]:
+    return msgspec.defstruct(name, fields, bases=bases, forbid_unknown_fields=True)
+
+
 def query_body(name: str, **more: Any) -> type[msgspec.Struct]:
-    """The type of a JSON filter with paging, and with these fields beside."""
-    paging = {field: Annotated[Any, Meta(extra_json_schema=schema)] for field, schema in _PAGES.items()}
-    fields = {**dict.fromkeys(_TIMES, Time | None), **paging, "cursor": str | None, **more}
-    return _optional(name, {**_CONDITIONS, **dict.fromkeys(_PARTS, _Search), **fields})
+    """The type of a QueryBody that may have these fields, too."""
+    return _made(name, [(field, kind, None) for field, kind in more.items()], QueryBody)
 
 
-def _optional(name: str, fields: Mapping[str, Any]) -> type[msgspec.Struct]:
-    return msgspec.defstruct(
-        name, [(field, kind, None) for field, kind in fields.items()], forbid_unknown_fields=True
-    )
-
-
-AlertFilter: Final = _optional("AlertFilter", _CONDITIONS)
-QueryBody: Final = query_body("QueryBody")
+AlertFilter: Final = _made("AlertFilter", [(name, kind, None) for name, kind in _CONDITIONS.items()])
+QueryBody: Final = _made(
+    "QueryBody",
+    [
+        *((name, kind, None) for name, kind in _CONDITIONS.items()),
+        *((name, _Search, None) for name in _PARTS),
+        *((name, _Times, None) for name in TIMES),
+        *(
+            (name, Annotated[Any, Meta(extra_json_schema=told)], usual)
+            for name, (told, usual) in _PAGES.items()
+        ),
+        ("cursor", str | None, None),
+    ],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +160,7 @@ def from_query(items: Iterable[tuple[str, str]]) -> tuple[LogFilter, Paging]:
     for raw in items:
         name, text = (part.replace("\0", "\ufffd") for part in raw)
         if name in PAGING or (text and name in _SINGLE):
+            document.pop(name, None)  # the last one also of its synonyms
             document[name] = text
         elif text and name in _LISTED:
             document.setdefault(name, []).append(text)
@@ -158,6 +172,8 @@ def from_query(items: Iterable[tuple[str, str]]) -> tuple[LogFilter, Paging]:
 
 def from_json(document: Any, shape: type[msgspec.Struct] = QueryBody) -> tuple[LogFilter, Paging]:
     """Of a JSON object of this type; an unknown key is an error. Raises InvalidField."""
+    if isinstance(document, dict) and document.get("metadata") in ("", []):
+        document = {**document, "metadata": None}
     shaped(document, shape)
     metadata = {key: [json.dumps(wanted)] for key, wanted in (document.get("metadata") or {}).items()}
     return _filter(document, metadata), _paging(document)
@@ -181,18 +197,21 @@ def _filter(asked: Mapping[str, Any], metadata: Mapping[str, list[str]]) -> LogF
     for key, texts in metadata.items():
         if len(texts) > VALUES_MAX:
             raise InvalidField(f"must have at most {VALUES_MAX} values", field=_METADATA + key)
-    exact: dict[str, set[str]] = {}
-    for name, column in EXACT.items():
-        if values := _values(asked, name):
-            exact.setdefault(column, set()).update(values)
+    exact: dict[str, list[str]] = {}
+    for name in asked:
+        if (values := _values(asked, name)) and name in _LISTED:
+            exact.setdefault(EXACT.get(name, name), []).extend(values)
+            if len(exact[EXACT.get(name, name)]) > VALUES_MAX:
+                raise InvalidField(f"must have at most {VALUES_MAX} values", field=name)
+    levels = exact.pop("level", [])
     return LogFilter(
-        tuple(sorted((column, tuple(sorted(values))) for column, values in exact.items())),
-        _severities(_values(asked, "level"), asked.get("min_level") or ""),
+        tuple(sorted((column, tuple(sorted(set(values)))) for column, values in exact.items())),
+        _severities(levels, _last(asked, "min_level")),
         _bound(asked, "start", "start_time"),
         _bound(asked, "end", "end_time"),
-        asked.get("search") or "",
+        _last(asked, "search"),
         tuple(sorted((key, tuple(sorted(set(texts)))) for key, texts in metadata.items())),
-        tuple((name, asked[name]) for name in _PARTS if asked.get(name)),
+        tuple((name, text) for name in _PARTS if (text := _last(asked, name))),
     )
 
 
@@ -201,13 +220,17 @@ def _values(asked: Mapping[str, Any], name: str) -> list[str]:
     return [text for text in (given if isinstance(given, list) else [given]) if text]
 
 
+def _last(asked: Mapping[str, Any], name: str) -> str:
+    return (_values(asked, name) or [""])[-1]
+
+
 def _bound(asked: Mapping[str, Any], *names: str) -> int | None:
     """The time of the last of these words that is there, in Unix milliseconds."""
     found = None
     for name in asked:
-        if name in names and asked[name]:
+        if name in names and (text := _last(asked, name)):
             try:
-                found = parse_time(asked[name])
+                found = parse_time(text)
             except ValueError:
                 raise InvalidField("must be an RFC 3339 time", field=name) from None
     return found

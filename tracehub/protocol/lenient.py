@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from tracehub.protocol.entries import Batch, WireBatch, assemble
+from tracehub.protocol import ranges as r
+from tracehub.protocol.entries import Batch, WireBatch, assemble, check_start
 from tracehub.protocol.errors import InvalidField, InvalidJSON, TooLarge
 from tracehub.protocol.limits import (
     ATTRS_BYTES_MAX,
@@ -61,8 +62,9 @@ def parse_leniently(body: bytes, now_ms: int) -> Batch:
         batchId=_batch_id(document.get("batchId")),
         epoch=_integer(document.get("epoch"), "epoch", 0, EPOCH_MAX),
         start=_integer(document.get("start"), "start", 1, SEQ_MAX),
-        lost=_lost(document.get("lost")),
     )
+    check_start(head.start, r.of_numbers([e.seq for e in entries]))
+    head.lost = _lost(document.get("lost"))
     return assemble(service, entries, head)
 
 

@@ -6,7 +6,7 @@ first bad value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -25,12 +25,20 @@ from tracehub.protocol.messages import Entry, Own
 from tracehub.protocol.severity import number_of
 from tracehub.protocol.shapes import EntryId, Tenant, Time, entry_text, shaped
 
+# A key that is bound to a service stands for it, whatever is said here.
+ServiceName = Annotated[
+    Any,
+    Meta(
+        description="required, but from a key that is bound to a service",
+        extra_json_schema={"type": "string", "minLength": 1, "maxLength": SERVICE_CHARS_MAX},
+    ),
+]
+
 
 class LogEntryBody(msgspec.Struct, kw_only=True, gc=False):
     """An entry as it is sent; null and "" are absent, and any other key goes into metadata."""
 
-    # Required, but from a key that is bound to a service, whose name then stands.
-    service_name: Annotated[str, Meta(max_length=SERVICE_CHARS_MAX)] | None = None
+    service_name: ServiceName = None
     message: Annotated[str, Meta(min_length=1, max_length=MESSAGE_BYTES_MAX)]
     level: str | None = None
     id: EntryId = None
@@ -47,9 +55,13 @@ class LogEntryBody(msgspec.Struct, kw_only=True, gc=False):
 
 
 class LogBatchBody(msgspec.Struct):
-    """The body of POST /logs/batch."""
+    """The body of POST /logs/batch. This type only describes: its entries are looked at one by one."""
 
     entries: Annotated[list[LogEntryBody], Meta(max_length=BATCH_ENTRIES_MAX)] | None = None
+
+
+class _Entries(msgspec.Struct):
+    entries: list[Any] | None = None
 
 
 _KNOWN: Final = frozenset(LogEntryBody.__struct_fields__)
@@ -75,18 +87,22 @@ def read_one(document: Any, given: Given) -> list[Entry]:
 
 def read_batch(document: Any, given: Given) -> list[Entry]:
     """The body of POST /logs/batch."""
-    entries = document.get("entries") if isinstance(document, dict) else None
-    if isinstance(entries, list) and len(entries) > BATCH_ENTRIES_MAX:
+    entries = shaped(document, _Entries).entries or ()
+    if len(entries) > BATCH_ENTRIES_MAX:
         raise TooLarge(f"a batch holds at most {BATCH_ENTRIES_MAX} entries", field="entries")
-    bodies = shaped(document, LogBatchBody).entries or ()
+    bodies: Sequence[LogEntryBody | None]
+    try:
+        bodies = shaped(entries, list[LogEntryBody])
+    except InvalidField:
+        bodies = [None] * len(entries)  # one by one, so that the first bad field is named
     return [
-        _entry(body, entry, f"entries[{place}].", given)
-        for place, (body, entry) in enumerate(zip(bodies, entries or (), strict=True))
+        _entry(body or shaped(entry, LogEntryBody, f"entries[{place}]"), entry, f"entries[{place}].", given)
+        for place, (body, entry) in enumerate(zip(bodies, entries, strict=True))
     ]
 
 
 def _entry(body: LogEntryBody, document: dict[str, Any], at: str, given: Given) -> Entry:
-    name = given.service or body.service_name
+    name = given.service or fields.text(body.service_name, f"{at}service_name", SERVICE_CHARS_MAX)
     if not name:
         raise InvalidField("is required", field=f"{at}service_name")
     message = body.message

@@ -46,8 +46,8 @@ class LogstreamEntryBody(msgspec.Struct, gc=False):
     trace_id: entry_text("trace_id") = None  # type: ignore[valid-type]
     user_agent: str | None = None
     category: str | None = None
-    level: Annotated[Any, Meta(extra_json_schema={"enum": list(LOGSTREAM)})] = None
-    context: Annotated[Any, Meta(extra_json_schema={"type": ["object", "array", "string", "null"]})] = None
+    level: Any = None
+    context: Any = None
     timestamp: Time | None = None
     id: Shown = None
     created_at: Shown = None

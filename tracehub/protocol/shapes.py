@@ -19,9 +19,11 @@ from tracehub.protocol.limits import TEXT_CHARS_MAX
 
 NAME_CHARS_MAX: Final = 100
 REFERENCE: Final = "#/components/schemas/"
-_PLACE: Final = re.compile(r" - at `\$([^`]*)`\Z")
-_KEY: Final = re.compile(r"Object (contains unknown|missing required) field `(.*)`\Z", re.DOTALL)
-_STEP: Final = re.compile(r"\.?([^.\[\]]+|\[[^\]]*\])")
+# How the library ends a message about something within the document: with the way there.
+_PLACE: Final = " - at `$"
+_WAY: Final = re.compile(r"((?:\.\w+|\[\d+\]|\[\.\.\.\])*)`").fullmatch
+_STEP: Final = re.compile(r"\.?(\w+|\[[\d.]+\])").findall
+_KEY: Final = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL).fullmatch
 _KINDS: Final[dict[Any, tuple[str, str, str]]] = {
     "string": ("a string", "Length", " characters"),
     "integer": ("a whole number", "imum", ""),
@@ -37,7 +39,9 @@ T = TypeVar("T")
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 # Its reader has an error of its own for what is none.
 Tenant = Annotated[Any, Meta(extra_json_schema={"type": ["string", "null"], "maxLength": 64})]
-EntryId = Annotated[Any, Meta(extra_json_schema={"type": ["string", "null"], "format": "uuid"})]
+EntryId = Annotated[
+    Any, Meta(extra_json_schema={"type": ["string", "null"], "description": "a UUID or a ULID"})
+]
 # Shown in answers: it may come back and changes nothing.
 Shown = Annotated[Any, Meta(extra_json_schema={"readOnly": True})]
 
@@ -52,12 +56,23 @@ def shaped(document: Any, shape: type[T], at: str = "") -> T:
     try:
         return msgspec.convert(document, shape)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error), shape, at) from None
+        text, path = _taken_apart(str(error), document)
+    if key := _KEY(text):
+        message = "is required" if key[1] == "missing required" else "is no field here"
+        raise InvalidField(message, field=_joined(_joined(at, path), key[2][:NAME_CHARS_MAX]))
+    told = f"must be {_rule(_found(shape, path)) or 'of another kind'}"
+    where = _joined(at, path)
+    raise InvalidField(told if where else f"the body {told}", field=where or None)
 
 
 def described(shapes: Iterable[type]) -> dict[str, Schema]:
     """These types, and those they are made of, as JSON Schemas by name."""
-    return msgspec.json.schema_components(shapes, ref_template=REFERENCE + "{name}")[1]
+    schemas = msgspec.json.schema_components(shapes, ref_template=REFERENCE + "{name}")[1]
+    for schema in schemas.values():
+        for field in schema.get("properties", {}).values():
+            if field.get("default", ...) is None:  # it is absent then, which is what not required says
+                del field["default"]
+    return schemas
 
 
 def rule(schema: Schema, parts: dict[str, Schema]) -> str:
@@ -65,15 +80,15 @@ def rule(schema: Schema, parts: dict[str, Schema]) -> str:
     return _rule(list(_walk(schema, (), parts)))
 
 
-def _refusal(text: str, shape: type, at: str) -> InvalidField:
-    place = _PLACE.search(text)
-    path = place[1].removeprefix(".") if place else ""
-    if key := _KEY.match(text[: place.start()] if place else text):
-        message = "is required" if key[1] == "missing required" else "is no field here"
-        return InvalidField(message, field=_joined(_joined(at, path), key[2][:NAME_CHARS_MAX]))
-    return InvalidField(
-        f"must be {_rule(_found(shape, path)) or 'of another kind'}", field=_joined(at, path) or None
-    )
+def _taken_apart(text: str, document: Any) -> tuple[str, str]:
+    """What is wrong, and the way to where. Of what stands in the document itself no way is told, and a key of it may
+    end like one."""
+    key = _KEY(text)
+    if key and isinstance(document, dict) and key[2] in document:
+        return text, ""
+    start = text.rfind(_PLACE)
+    way = _WAY(text, start + len(_PLACE)) if start >= 0 else None
+    return (text[:start], way[1].removeprefix(".")) if way else (text, "")
 
 
 def _joined(one: str, other: str) -> str:
@@ -82,7 +97,7 @@ def _joined(one: str, other: str) -> str:
 
 def _found(shape: type, path: str) -> list[Schema]:
     whole, parts = _schemas(shape)
-    return list(_walk(whole, _STEP.findall(path), parts))
+    return list(_walk(whole, _STEP(path), parts))
 
 
 @lru_cache(maxsize=100)
@@ -113,19 +128,33 @@ def _rule(schemas: Sequence[Schema]) -> str:
     rules = [f"one of {', '.join(words)}"] if words else []
     for schema in schemas:
         kinds = schema.get("type", ())
-        for kind in [kinds] if isinstance(kinds, str) else kinds:
-            if "enum" not in schema and kind in _KINDS:
-                rules.append(_kind(schema, *_KINDS[kind]))
+        if "enum" not in schema:
+            rules += [
+                _kind(schema, kind)
+                for kind in ([kinds] if isinstance(kinds, str) else kinds)
+                if kind in _KINDS
+            ]
+        if not kinds and "description" in schema:
+            rules.append(schema["description"])
     return " or ".join(dict.fromkeys(rules))
 
 
-def _kind(schema: Schema, name: str, bound: str, unit: str) -> str:
-    least, most = (schema.get(side + bound) for side in ("min", "max"))
-    above = schema.get("exclusiveMinimum")
+def _kind(schema: Schema, kind: str) -> str:
+    if schema.get("format") == "date-time":
+        return "an RFC 3339 time"
+    name, bound, unit = _KINDS[kind]
+    least, most, above = (
+        _plain(schema.get(key)) for key in ("min" + bound, "max" + bound, "exclusiveMinimum")
+    )
+    if least and most:
+        return f"{name} ({least} to {most}{unit})"
     bounds = [
-        told
-        for value, told in ((above, f"above {above:g}" if above is not None else ""), (least, f"at least {least}"),
-                            (most, f"at most {most}"))
-        if value is not None
-    ]  # fmt: skip
-    return f"{name} ({', '.join(bounds)}{unit})" if bounds else name
+        f"{word} {value}"
+        for word, value in (("above", above), ("at least", least), ("at most", most))
+        if value
+    ]
+    return f"{name} ({', '.join(bounds)}{unit if most else ''})" if bounds else name
+
+
+def _plain(bound: float | None) -> str:
+    return "" if bound is None else f"{bound:.0f}" if bound == int(bound) else str(bound)

@@ -4,7 +4,6 @@ in the words of the dialect.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from apps.backend.body import header, read_body
+from apps.backend.body import aside, header, read_body
 from apps.backend.context import Context, context, require
 from apps.backend.errors import Told, allowed, told_of
 from apps.backend.writing import Written, read_once, write
@@ -26,8 +25,6 @@ from tracehub.protocol.grants import WRITE, Door
 log = structlog.get_logger()
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
-# Reading a larger body takes longer than others should wait for their answers.
-READ_ASIDE_BYTES = 256 * 1024
 
 Read = Callable[[bytes, int], Drafts]
 # An error in the shape of the dialect.
@@ -44,10 +41,8 @@ async def store(request: Request, read: Read, *, door: Door, most: int) -> tuple
     ctx, caller = context(request), require(request, WRITE, door=door)
     body = await read_body(request, ctx.settings.body_timeout_s, most)
     once = read_once(request, caller, body, caller.writes_as)
-    if len(body) > READ_ASIDE_BYTES:
-        drafts = await asyncio.to_thread(read, body, ctx.clock())
-    else:
-        drafts = read(body, ctx.clock())
+    now_ms = ctx.clock()
+    drafts = await aside(lambda given: read(given, now_ms), body)
     return drafts, await write(ctx, caller, lambda *_: drafts.entries, door=door.name, once=once)
 
 

@@ -28,13 +28,11 @@ DOOR = Door("logs")
 FILTER_BYTES_MAX = 256 * 1024
 BUCKETS_MAX = 10_000
 _KEY_PATTERN = rf"^metadata\.(.|\n){{1,{NAME_CHARS_MAX}}}$"
+_GROUP = {"anyOf": [{"enum": list(GROUPS)}, {"pattern": _KEY_PATTERN, "description": "metadata.<key>"}]}
 _METADATA_KEY = re.compile(_KEY_PATTERN).fullmatch
 AggregateBody = query_body(
     "AggregateBody",
-    group_by=Annotated[
-        str, Meta(extra_json_schema={"anyOf": [{"enum": list(GROUPS)}, {"pattern": _KEY_PATTERN}]})
-    ]
-    | None,
+    group_by=Annotated[str, Meta(extra_json_schema=_GROUP)] | None,
 )
 
 

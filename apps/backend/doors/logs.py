@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from apps.backend.answers import answer, page_of, place_of, scoped, success, total_of
-from apps.backend.body import read_body, require_json
+from apps.backend.body import aside, read_body, require_json
 from apps.backend.context import context, mended, query_int, require
 from apps.backend.doors import log_counts, stream
 from apps.backend.errors import JSON
@@ -71,7 +71,7 @@ async def _written(request: Request, read: Callable[..., list[Entry]]) -> Writte
     require_json(request)
     body = await read_body(request, ctx.settings.body_timeout_s, WRITE_BYTES_MAX)
     once = read_once(request, caller, body, caller.writes_as)
-    document = read_json(body)
+    document = await aside(read_json, body)
     return await write(
         ctx,
         caller,

@@ -14,7 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apps.backend.answers import page_of, scoped, total_of
-from apps.backend.body import read_body
+from apps.backend.body import aside, read_body
 from apps.backend.context import Context, context, mended, require
 from apps.backend.doors import logstream_socket
 from apps.backend.doors.observe import probe
@@ -132,7 +132,7 @@ async def write_logs(request: Request) -> Response:
     once = read_once(request, caller, body, *astuple(head))
     if not body.strip():
         raise InvalidJSON
-    document = read_json(body)
+    document = await aside(read_json, body)
     errors: list[str] = []
 
     def read(now_ms: int, base: bytes) -> list[Entry]:
