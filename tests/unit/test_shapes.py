@@ -41,7 +41,7 @@ class House(msgspec.Struct, forbid_unknown_fields=True):
         ({"street": ""}, "street", "must be a string (1 to 5 characters)"),
         ({"street": "x", "rent": 0}, "rent", "must be a number (above 0, at most 1000000000)"),
         ({"street": "x", "is_old": 1}, "is_old", "must be true or false"),
-        ({"street": "x", "rooms": 1}, "rooms", "must be a list (at most 3 items)"),
+        ({"street": "x", "rooms": 1}, "rooms", "must be a list of bath, hall (at most 3 items)"),
         ({"street": "x", "rooms": ["hall", "attic"]}, "rooms[1]", "must be one of bath, hall"),
         ({"street": "x", "animals": ["cow"]}, "animals[0]", "must be one of cat, dog or an object"),
         ({"street": "x", "animals": [{"kind": "cow"}]}, "animals[0].kind", "must be one of cat, dog"),

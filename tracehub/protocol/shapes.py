@@ -143,6 +143,8 @@ def _kind(schema: Schema, kind: str) -> str:
     if schema.get("format") == "date-time":
         return "an RFC 3339 time"
     name, bound, unit = _KINDS[kind]
+    if words := schema.get("items", {}).get("enum"):
+        name += f" of {', '.join(words)}"
     least, most, above = (
         _plain(schema.get(key)) for key in ("min" + bound, "max" + bound, "exclusiveMinimum")
     )
