@@ -70,7 +70,7 @@ def test_a_policy_is_made_changed_and_deleted(look: Look, api: httpx.Client) -> 
     form.get_by_label("Days").press("Enter")
     expect(form.get_by_label("Days")).to_have_attribute("aria-invalid", "true")
     expect(form.get_by_label("Days")).to_be_focused()
-    expect(form.get_by_role("alert")).to_contain_text("whole number of days")
+    expect(form.get_by_role("alert")).to_contain_text("a whole number (1 to 3650)")
     assert findings(page) == []
     form.get_by_label("Days").fill("90")
     form.get_by_label("Archive entries").check()
