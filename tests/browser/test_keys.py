@@ -90,7 +90,7 @@ def test_a_key_is_made_shown_once_and_revoked(look: Watched, closed: Stack) -> N
     form.get_by_label("Expires").fill("2999-01-01T00:00:00")
     form.get_by_label("write", exact=True).uncheck()
     form.get_by_role("button", name="Create").click()
-    expect(form.get_by_role("alert")).to_contain_text("write, read, admin")
+    expect(form.get_by_role("alert")).to_contain_text("admin, read, write")
     form.get_by_label("write", exact=True).check()
     form.get_by_label("read", exact=True).check()
     for door in ("ingest", "logs"):
