@@ -293,6 +293,8 @@ def test_pages_of_a_size_are_turned(look: Look, written: str) -> None:
     expect(page.get_by_text(re.compile(r"^Showing 1–\d+ of 50 results$"))).to_be_visible()
     expect(rows.first).to_contain_text("line 9 of day 5")
     expect(page.get_by_role("button", name="Previous")).to_be_disabled()
+    page.locator(".log-list").evaluate("(list) => (list.scrollTop = list.scrollHeight)")
+    expect(page.get_by_text(re.compile(r"^Showing (?!1–)\d+–25 of 50 results$"))).to_be_visible()
     page.get_by_role("button", name="Next").click()
     expect(rows.first).to_contain_text("line 4 of day 3")
     expect(page.get_by_text(re.compile(r"^Showing 26–\d+ of 50 results$"))).to_be_visible()

@@ -60,6 +60,7 @@ function Found({ question, services, put, view, filters, filter, now, again, siz
   const { entries, total, estimated, known, done, full, loading, error, more } = found;
   const rows = usePage(found, SIZES.includes(size) ? Number(size) : 0);
   const seen = useRef(store(""));
+  const all = total === null ? "" : ` of ${estimated ? "about " : ""}${count(total)}`;
   const bars = useBars(filter, now);
   const [open, setOpen] = useState<string | null>(null);
   const place = useRef<HTMLDivElement>(null);
@@ -75,7 +76,7 @@ function Found({ question, services, put, view, filters, filter, now, again, siz
         <Again question={question} services={services} again={again} />
         <span className="soft small" role="status">
           {count(entries.length)}
-          {!done && total !== null && ` of ${estimated ? "about " : ""}${count(total)}`} found{error ? "" : done ? ", all there are" : full ? `; no more than ${count(HISTORY_MAX)} are kept here: ask for a shorter time` : ", older ones follow as you scroll"}
+          {!done && all} found{error ? "" : done ? ", all there are" : full ? `; no more than ${count(HISTORY_MAX)} are kept here: ask for a shorter time` : rows.size ? "" : ", older ones follow as you scroll"}
         </span>
         <Known known={known} />
       </div>
@@ -93,6 +94,7 @@ function Found({ question, services, put, view, filters, filter, now, again, siz
         <Facets filter={filter} now={now} question={question} put={put} />
         {rows.shown.length > 0 && (
           <LogList
+            key={rows.first}
             place={place}
             rows={{ count: rows.shown.length, keyAt: (index) => rows.shown[index]!.id, entryAt: (index) => rows.shown[index] }}
             open={open}
@@ -113,7 +115,7 @@ function Found({ question, services, put, view, filters, filter, now, again, siz
       </div>
       {entries.length > 0 && (
         <div className="inline small soft">
-          <Showing seen={seen.current} of={total === null ? "" : ` of ${estimated ? "about " : ""}${count(total)}`} />
+          <Showing seen={seen.current} of={all} />
           <label>
             Rows a page{" "}
             <select value={rows.size || ""} onChange={(event) => put({ size: event.target.value })}>
