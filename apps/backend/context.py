@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from starlette.requests import HTTPConnection, Request
 
 from apps.backend.access import INGEST, Access
-from apps.backend.body import require_json
+from apps.backend.body import read_body, require_json
 from apps.backend.faults import Faults
 from apps.backend.live.board import Board
 from apps.backend.live.feed import Feed
@@ -23,6 +24,7 @@ from apps.backend.submission import Submitter
 from tracehub.pipeline.alerts import Outlook
 from tracehub.protocol.addresses import is_loopback
 from tracehub.protocol.errors import Forbidden, InvalidField, NotFound
+from tracehub.protocol.fields import read_object
 from tracehub.protocol.grants import ADMIN, Caller, Door
 from tracehub.runtime.clock import Clock, Random
 from tracehub.runtime.settings import Settings
@@ -97,6 +99,11 @@ def require_admin(request: Request, door: Door = INGEST) -> Caller:
         require_json(request, strict=True)
     require_own_page(request, caller)
     return caller
+
+
+async def read_document(request: Request, most: int) -> dict[str, Any]:
+    """The JSON object that a request brings, of at most `most` bytes. Raises what read_body and read_object do."""
+    return read_object(await read_body(request, context(request).settings.body_timeout_s, most))
 
 
 def require_own_page(request: Request, caller: Caller) -> None:

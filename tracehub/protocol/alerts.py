@@ -16,7 +16,7 @@ from tracehub.protocol.channels import Channel, Channels, Random, read_channels,
 from tracehub.protocol.errors import InvalidField
 from tracehub.protocol.filters import AlertFilter, LogFilter, from_json
 from tracehub.protocol.severity import range_of
-from tracehub.protocol.shapes import Shown, Tenant, shaped
+from tracehub.protocol.shapes import Shown, Tenant, sent, shaped
 from tracehub.protocol.times import iso
 
 PER_TENANT_MAX: Final = 500
@@ -133,7 +133,7 @@ def merge(rule: AlertRule, document: dict[str, Any], random: Random) -> AlertRul
 
 
 def _with(rule: AlertRule, body: AlertChanges, document: dict[str, Any], random: Random) -> AlertRule:
-    changes: dict[str, Any] = {name: value for name in _PLAIN if (value := getattr(body, name)) is not None}
+    changes = sent(body, *_PLAIN)
     if body.severity is not None:
         changes["severity"] = _severity(body.severity)
     if body.filter is not None:

@@ -16,7 +16,6 @@ from msgspec import Meta
 
 from tracehub.protocol import webhooks
 from tracehub.protocol.errors import InvalidField
-from tracehub.protocol.shapes import shaped
 
 CHANNELS_MAX: Final = 20
 RECIPIENTS_MAX: Final = 50
@@ -72,9 +71,11 @@ Channels = Annotated[
 ]
 
 
-def read_channels(given: Any, random: Random, known: Sequence[Channel] = ()) -> list[Channel]:
-    """Channels as sent; `known` are those they replace. Raises InvalidField that names the first bad one."""
-    shaped(given, Channels, "channels")
+def read_channels(
+    given: Sequence[str | Channel], random: Random, known: Sequence[Channel] = ()
+) -> list[Channel]:
+    """What the type Channels has let pass; `known` are those they replace. Raises InvalidField that names the first bad
+    one."""
     return [_read(one, f"channels[{place}]", random, known) for place, one in enumerate(given)]
 
 

@@ -199,9 +199,10 @@ def _filter(asked: Mapping[str, Any], metadata: Mapping[str, list[str]]) -> LogF
             raise InvalidField(f"must have at most {VALUES_MAX} values", field=_METADATA + key)
     exact: dict[str, list[str]] = {}
     for name in asked:
-        if (values := _values(asked, name)) and name in _LISTED:
-            exact.setdefault(EXACT.get(name, name), []).extend(values)
-            if len(exact[EXACT.get(name, name)]) > VALUES_MAX:
+        if name in _LISTED and (given := _values(asked, name)):
+            values = exact.setdefault(EXACT.get(name, name), [])
+            values += given
+            if len(values) > VALUES_MAX:
                 raise InvalidField(f"must have at most {VALUES_MAX} values", field=name)
     levels = exact.pop("level", [])
     return LogFilter(

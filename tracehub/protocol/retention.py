@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from tracehub.protocol.errors import InvalidField
-from tracehub.protocol.shapes import Shown, Tenant, shaped
+from tracehub.protocol.shapes import Shown, Tenant, sent, shaped
 
 DAYS_DEFAULT: Final = 30
 DAYS_MAX: Final = 3_650
@@ -54,8 +54,7 @@ class PolicyBody(msgspec.Struct, forbid_unknown_fields=True):
 def merged(policy: Policy, document: Any) -> Policy:
     """The policy with what a PolicyBody says. Raises InvalidField."""
     body = shaped(document, PolicyBody)
-    sent = {name: getattr(body, name) for name in ("retention_days", "max_size_gb", "archive_enabled")}
-    changes: dict[str, Any] = {name: value for name, value in sent.items() if value is not None}
+    changes = sent(body, "retention_days", "max_size_gb", "archive_enabled")
     if body.archive_path is not UNSET:
         changes["archive_path"] = body.archive_path or None
     changed = replace(policy, **changes)

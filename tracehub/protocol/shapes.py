@@ -65,6 +65,11 @@ def shaped(document: Any, shape: type[T], at: str = "") -> T:
     raise InvalidField(told if where else f"the body {told}", field=where or None)
 
 
+def sent(body: msgspec.Struct, *names: str) -> dict[str, Any]:
+    """Those of these fields that are not null."""
+    return {name: value for name in names if (value := getattr(body, name)) is not None}
+
+
 def described(shapes: Iterable[type]) -> dict[str, Schema]:
     """These types, and those they are made of, as JSON Schemas by name."""
     schemas = msgspec.json.schema_components(shapes, ref_template=REFERENCE + "{name}")[1]

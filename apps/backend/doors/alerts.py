@@ -12,14 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from apps.backend.body import read_body
-from apps.backend.context import context, query_int, require, require_admin
+from apps.backend.context import context, query_int, read_document, require, require_admin
 from apps.backend.errors import JSON
 from tracehub.pipeline.alerts import announced, sight
 from tracehub.protocol.alerts import Alert, merge, read_rule
 from tracehub.protocol.announcements import TEST
 from tracehub.protocol.errors import Conflict, InvalidId, NotFound
-from tracehub.protocol.fields import read_id, read_object
+from tracehub.protocol.fields import read_id
 from tracehub.protocol.grants import READ, Caller, Door
 from tracehub.storage.postgres.alerts import Reach
 
@@ -41,7 +40,7 @@ async def listed(request: Request) -> Response:
 async def create(request: Request) -> Response:
     """POST /alerts: a new alert."""
     ctx, caller = context(request), require_admin(request, DOOR)
-    body = await _document(request)
+    body = await read_document(request, BODY_BYTES_MAX)
     tenant_id = caller.tenant_for(body.get("tenant_id"))
     rule = read_rule(body, ctx.random)
     made = await ctx.alerts.create(tenant_id, caller.app_key, rule, ctx.clock())
@@ -58,7 +57,7 @@ async def change(request: Request) -> Response:
     """PUT /alerts/{id}: change an alert, only what was sent."""
     caller = require_admin(request, DOOR)
     await _found(request, caller)  # an id that is wrong is told before a field that is
-    body = await _document(request)
+    body = await read_document(request, BODY_BYTES_MAX)
     return _success((await _changed(request, caller, body)).shown(secrets=True))
 
 
@@ -103,10 +102,6 @@ async def deliveries(request: Request) -> Response:
     offset = query_int(request, "offset", 0, OFFSET_MAX)
     found = await context(request).alerts.deliveries(alert.id, limit, offset)
     return _success(found)
-
-
-async def _document(request: Request) -> dict[str, Any]:
-    return read_object(await read_body(request, context(request).settings.body_timeout_s, BODY_BYTES_MAX))
 
 
 def _alert_id(request: Request) -> uuid.UUID:

@@ -14,12 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from apps.backend.body import read_body
-from apps.backend.context import context, require, require_admin
+from apps.backend.context import context, read_document, require, require_admin
 from apps.backend.errors import JSON
 from tracehub.protocol import credentials
 from tracehub.protocol.errors import Forbidden, InvalidId, NotFound
-from tracehub.protocol.fields import read_object
 from tracehub.protocol.grants import ADMIN, Caller, Door, NewKey, read_new_key
 
 DOOR = Door("logs")
@@ -36,7 +34,7 @@ async def listed(request: Request) -> Response:
 async def create(request: Request) -> Response:
     """POST /keys: a new key, which is shown this once."""
     ctx, caller = context(request), require_admin(request, DOOR)
-    body = read_object(await read_body(request, ctx.settings.body_timeout_s, BODY_BYTES_MAX))
+    body = await read_document(request, BODY_BYTES_MAX)
     wanted = _within(caller, read_new_key(body, ctx.clock()))
     key = credentials.make_key(ctx.random(credentials.RANDOM_BYTES))
     made = await ctx.key_store.create(wanted, credentials.digest(key))

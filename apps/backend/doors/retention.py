@@ -13,11 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from apps.backend.body import read_body
-from apps.backend.context import Context, context, require, require_admin
+from apps.backend.context import Context, context, read_document, require, require_admin
 from apps.backend.errors import JSON
 from tracehub.protocol.errors import Conflict, Forbidden, InvalidField, InvalidId, NotFound
-from tracehub.protocol.fields import read_id, read_object
+from tracehub.protocol.fields import read_id
 from tracehub.protocol.grants import ADMIN, READ, Caller, Door
 from tracehub.protocol.retention import Policy, merged
 from tracehub.protocol.tenants import read_tenant
@@ -49,7 +48,7 @@ async def of_tenant(request: Request) -> Response:
 async def create(request: Request) -> Response:
     """POST /retention: a tenant's first policy; 409 when it has one."""
     ctx, caller = context(request), _admin(request)
-    body = await _body(request)
+    body = await read_document(request, BODY_BYTES_MAX)
     policy = _checked(ctx, caller, merged(Policy(), body))
     made = await ctx.policies.create(caller.tenant_for(body.get("tenant_id")), policy)
     if made is None:
@@ -61,7 +60,7 @@ async def change(request: Request) -> Response:
     """PUT /retention/{id}: change a policy, only what was sent."""
     ctx, caller = context(request), _admin(request)
     policy_id = _policy_id(request)
-    body = await _body(request)
+    body = await read_document(request, BODY_BYTES_MAX)
     made = await ctx.policies.change(
         policy_id, _reach(caller), lambda policy: _checked(ctx, caller, merged(policy, body))
     )
@@ -105,10 +104,6 @@ def _reach(caller: Caller) -> str | None:
     if caller.is_unbound_admin and (caller.may_choose_tenant or caller.all_tenants):
         return None
     return caller.tenant_id
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    return read_object(await read_body(request, context(request).settings.body_timeout_s, BODY_BYTES_MAX))
 
 
 def _checked(ctx: Context, caller: Caller, policy: Policy) -> Policy:

@@ -1,5 +1,6 @@
 /** Searches that were given a name. They are kept by this browser; the address of one can be given to anybody. */
 
+import { keep, kept } from "./kept";
 import { store } from "./store";
 
 export interface Saved {
@@ -13,11 +14,11 @@ const NAME_MAX = 80;
 
 function read(): Saved[] {
   try {
-    const found: unknown = JSON.parse(localStorage.getItem(KEY) ?? "[]");
+    const found: unknown = JSON.parse(kept(KEY) ?? "[]");
     const isSaved = (one: unknown): one is Saved => typeof (one as Saved)?.name === "string" && typeof (one as Saved)?.search === "string";
     return Array.isArray(found) ? found.filter(isSaved).slice(0, SAVED_MAX) : [];
   } catch {
-    return []; // the browser keeps nothing, or something else wrote there
+    return []; // something else wrote there
   }
 }
 
@@ -26,13 +27,9 @@ export const saved = store<readonly Saved[]>(read());
 // Another tab of this browser has kept or forgotten one.
 window.addEventListener("storage", (event) => event.key === KEY && saved.set(read()));
 
-function keep(next: readonly Saved[]): void {
+function put(next: readonly Saved[]): void {
   saved.set(next);
-  try {
-    localStorage.setItem(KEY, JSON.stringify(next));
-  } catch {
-    // They last as long as this page then.
-  }
+  keep(KEY, JSON.stringify(next));
 }
 
 /** Keeps a search under a name, in place of one that had it. */
@@ -40,9 +37,9 @@ export function save(name: string, search: string): void {
   const short = name.trim().slice(0, NAME_MAX);
   if (!short) return;
   const others = read().filter((one) => one.name !== short);
-  keep([...others, { name: short, search }].sort((a, b) => (a.name < b.name ? -1 : 1)).slice(0, SAVED_MAX));
+  put([...others, { name: short, search }].sort((a, b) => (a.name < b.name ? -1 : 1)).slice(0, SAVED_MAX));
 }
 
 export function forget(name: string): void {
-  keep(read().filter((one) => one.name !== name));
+  put(read().filter((one) => one.name !== name));
 }

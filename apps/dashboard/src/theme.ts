@@ -1,5 +1,6 @@
 /** Dark or light: as the system says, until somebody chooses. */
 
+import { keep, kept } from "./kept";
 import { store } from "./store";
 
 export type Theme = "dark" | "light";
@@ -7,12 +8,8 @@ const KEY = "tracehub-theme";
 const system = window.matchMedia("(prefers-color-scheme: light)");
 
 function chosen(): Theme | null {
-  try {
-    const kept = localStorage.getItem(KEY);
-    return kept === "dark" || kept === "light" ? kept : null;
-  } catch {
-    return null; // storage is forbidden: the system decides
-  }
+  const name = kept(KEY);
+  return name === "dark" || name === "light" ? name : null;
 }
 
 function now(): Theme {
@@ -29,12 +26,7 @@ function apply(): void {
 }
 
 export function toggleTheme(): void {
-  try {
-    localStorage.setItem(KEY, theme.get() === "dark" ? "light" : "dark");
-  } catch {
-    return;
-  }
-  apply();
+  if (keep(KEY, theme.get() === "dark" ? "light" : "dark")) apply();
 }
 
 system.addEventListener("change", apply);

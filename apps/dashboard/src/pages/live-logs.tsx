@@ -1,5 +1,6 @@
 import { useEffect, useMemo, useState } from "react";
 import { useSearchParams } from "wouter";
+import { keep, kept } from "../kept";
 import { moveRow, useKeys } from "../keys";
 import { Filters } from "../parts/filters";
 import { Segmented } from "../parts/panel";
@@ -21,7 +22,7 @@ export function LiveLogs() {
   const history = params.get("view") === "history";
   const services = useServices();
   const question = useMemo(() => readQuestion(params), [params]);
-  useKept(params, (kept) => setParams(kept, { replace: true }));
+  useKept(params, (last) => setParams(last, { replace: true }));
   // Typing changes the address in place; what is pressed can be undone by going back.
   const change = (changes: Record<string, string>, replace: boolean) =>
     setParams((before) => {
@@ -58,23 +59,13 @@ export function LiveLogs() {
 }
 
 /** An address with a question wins; without one, the last question of this browser is asked again. */
-function useKept(params: URLSearchParams, ask: (kept: URLSearchParams) => void): void {
+function useKept(params: URLSearchParams, ask: (last: URLSearchParams) => void): void {
   const text = params.toString();
   useEffect(() => {
-    try {
-      const kept = localStorage.getItem(KEPT);
-      if (text === "" && kept) ask(new URLSearchParams(kept));
-    } catch {
-      // A browser that keeps nothing begins anew.
-    }
+    const last = kept(KEPT);
+    if (text === "" && last) ask(new URLSearchParams(last));
     // Only when the page is opened.
     // eslint-disable-next-line
   }, []);
-  useEffect(() => {
-    try {
-      localStorage.setItem(KEPT, text);
-    } catch {
-      // As above.
-    }
-  }, [text]);
+  useEffect(() => void keep(KEPT, text), [text]);
 }
