@@ -69,6 +69,7 @@ from tracehub.storage.postgres.ledger import PostgresLedger
 from tracehub.storage.postgres.policies import Policies
 from tracehub.storage.postgres.reading import LedgerReading
 from tracehub.storage.postgres.search import LogSearch
+from tracehub.storage.postgres.watch import LockWatch
 from tracehub.storage.redis import keys as redis_keys
 from tracehub.storage.redis.buffers import RedisBuffers
 from tracehub.storage.redis.cache import AnswerCache
@@ -83,6 +84,7 @@ from tracehub.storage.redis.workers import Workers
 log = structlog.get_logger()
 
 SEARCHES_MAX = 4
+LOCK_WAIT_MS = 5_000  # the locks of a worker that is gone are freed sooner
 HYGIENE = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"))
 _PRINTABLE = re.compile(rb"[!-~]{1,128}").fullmatch
 
@@ -113,7 +115,7 @@ class Stores:
             open_redis(settings.redis()),
             open_redis(settings.redis(), timeout_s=None),
             open_redis(settings.buffer_redis()),
-            open_pool(settings.database(), "tracehub-backend", most=most),
+            open_pool(settings.database(), "tracehub-backend", most=most, lock_wait_ms=LOCK_WAIT_MS),
             open_pool(settings.database(), "tracehub-backend-search", most=searches),
         )
 
@@ -143,16 +145,17 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
     stores = Stores.of(settings)
     redis, pool = stores.redis, stores.pool
     queue = RedisQueue(redis, entries_max=settings.queue_entries_max, bytes_max=settings.queue_bytes_max)
+    workers = Workers(redis)
     ledger = PostgresLedger(
         pool,
         partition=settings.partition,
         epochs_max=settings.epochs_max,
         services_max=settings.services_max,
         gap_grace_ms=settings.gap_grace_ms,
+        watch=LockWatch(workers.is_alive),
     )
     reading = LedgerReading(pool)
     faults = Faults(redis, queue, reading, now_ms)
-    workers = Workers(redis)
     snapshots = Snapshots(
         workers=workers, queue=queue, ledger=ledger, reading=reading, board=board, faults=faults, clock=now_ms
     )

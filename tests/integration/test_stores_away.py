@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import httpx
 import redis
 
@@ -14,6 +16,7 @@ from tests.eventually import eventually
 from tests.integration.asking import assert_refused, batch
 from tests.integration.conftest import Deployment
 from tracehub.runtime.embedded.ports import free_port
+from tracehub.storage.postgres.connect import worker_application
 from tracehub.storage.redis import keys
 
 
@@ -162,6 +165,32 @@ async def test_no_postgres_is_unavailable(deploy: Callable[..., Deployment]) -> 
         ("POST", "/replay", {"service": "a", "from": 1, "to": 2}), ("POST", "/ingest", batch("a", 1)),
     ):  # fmt: skip
         assert_refused(await one(part.url, method, path, body), 503, "unavailable")
+
+
+async def test_a_lock_that_stands_is_told_or_freed(deploy: Callable[..., Deployment]) -> None:
+    """Whoever holds a ledger row, nobody waits for ever; a worker without a heartbeat has it taken away."""
+    deployment = deploy()
+    deployment.both()
+    url, replay = deployment.url, {"service": "a", "from": 1, "to": 2}
+    await one(url, "POST", "/ingest", batch("a", 1, 2))
+    async with holding_the_ledger(deployment, "somebody"):
+        assert_refused(await one(url, "POST", "/replay", replay), 503, "unavailable")
+    async with holding_the_ledger(deployment, worker_application("gone", "1234")) as holder:
+        assert (await one(url, "POST", "/replay", replay)).status_code == 202
+        await eventually(holder.is_closed)
+
+
+@asynccontextmanager
+async def holding_the_ledger(deployment: Deployment, application: str) -> AsyncIterator[asyncpg.Connection]:
+    """All rows of the ledger are locked by a connection of this name."""
+    holder = await asyncpg.connect(
+        deployment.database, ssl=False, server_settings={"application_name": application}
+    )
+    try:
+        await holder.execute("begin; select from ack_state for update")
+        yield holder
+    finally:
+        holder.terminate()
 
 
 async def answers(url: str) -> bool:

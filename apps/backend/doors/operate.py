@@ -119,7 +119,7 @@ async def request_replay(request: Request) -> Response:
         raise UnknownService
     stream = StreamKey(tenant_id, service, epoch)
     stream_id = (await ctx.ledger.resolve([stream]))[stream]
-    replay_id = await ctx.reading.request_replay(stream_id, first, last)
+    replay_id = await ctx.ledger.request_replay(stream_id, first, last)
     await ctx.queue.enqueue_replay(stream, 0)
     return JSON({"id": replay_id}, 202)
 

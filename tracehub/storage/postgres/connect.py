@@ -8,14 +8,15 @@ WORKER_PREFIX = "tracehub-worker:"
 POOL_MAX = 8
 
 
-def open_pool(url: str, application: str, *, least: int = 0, most: int = POOL_MAX) -> asyncpg.Pool:
+def open_pool(url: str, application: str, *, most: int = POOL_MAX, lock_wait_ms: int = 0) -> asyncpg.Pool:
     """A pool for one process; await it before use. Postgres need not be up yet.
 
-    `application` shows in pg_stat_activity; workers put their incarnation there.
+    `application` shows in pg_stat_activity; workers put their incarnation there. A statement that waits longer
+    than `lock_wait_ms` for somebody's lock fails (Transient); 0: it waits for ever.
     """
     return asyncpg.create_pool(
         url,
-        min_size=least,
+        min_size=0,
         max_size=most,
         command_timeout=None,
         reset=_keep_session,
@@ -28,6 +29,7 @@ def open_pool(url: str, application: str, *, least: int = 0, most: int = POOL_MA
             "synchronous_commit": "on",
             "default_transaction_isolation": "read committed",
             "jit": "off",
+            "lock_timeout": str(lock_wait_ms),
         },
     )
 

@@ -197,6 +197,11 @@ class PostgresLedger:
         with translated():
             return [row["epoch"] for row in await self._pool.fetch(SQL.epochs, tenant_id, numbering)]
 
+    async def request_replay(self, stream_id: int, first: int, last: int) -> int:
+        """Somebody asks for a range; the id of the request. Raises Transient."""
+        async with self._changing() as connection:
+            return int(await connection.fetchval(SQL.insert_manual_replay, stream_id, first, last))
+
     async def due_replays(self, stream_id: int, now_ms: int) -> list[ReplayTask]:
         """See ports.Ledger."""
         with translated():

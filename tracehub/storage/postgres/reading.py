@@ -1,5 +1,5 @@
 """What people ask of the ledger: services, replays, dead letters, totals. Reads only, save the few decisions
-an operator takes (a manual replay, a deleted letter, `reset`). Plain dicts of columns; doors make the words.
+an operator takes (a deleted letter, `reset`). Plain dicts of columns; doors make the words.
 """
 
 from __future__ import annotations
@@ -80,10 +80,6 @@ class LedgerReading:
         """One replay request with its stream."""
         rows = await self._fetch(SQL.replay_by_id, replay_id, tenant_id, service)
         return rows[0] if rows else None
-
-    async def request_replay(self, stream_id: int, first: int, last: int) -> int:
-        """Somebody asks for a range; the id of the request."""
-        return int((await self._fetch(SQL.insert_manual_replay, stream_id, first, last))[0]["id"])
 
     async def dead_letters(
         self,
