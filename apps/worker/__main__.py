@@ -16,7 +16,6 @@ from typing import Any
 import structlog
 import uvloop
 from arq.cron import CronJob, cron
-from redis.asyncio import Redis
 
 from apps.worker.alerting import CONNECTIONS_MAX, Alerting
 from apps.worker.arq_worker import QueueWorker
@@ -49,6 +48,7 @@ from tracehub.storage.redis import keys
 from tracehub.storage.redis.buffers import RedisBuffers
 from tracehub.storage.redis.connect import open_redis
 from tracehub.storage.redis.jobs import REPLAY, STORE
+from tracehub.storage.redis.line import Line
 from tracehub.storage.redis.listening import listen
 from tracehub.storage.redis.queue import RedisQueue
 from tracehub.storage.redis.workers import WorkerRecord, Workers
@@ -72,7 +72,8 @@ async def run(settings: Settings) -> None:
     most, for_alerts = shared(settings.db_max_open_conns, POOL_MAX, CONNECTIONS_MAX)
     pool = open_pool(settings.database(), application, most=most)
     await pool  # opens no connection yet: Postgres may come later
-    queue = RedisQueue(redis)
+    line = Line(redis)
+    queue = RedisQueue(redis, line=line)
     watch = LockWatch(workers.is_alive)
     ledger = PostgresLedger(
         pool,
@@ -98,7 +99,7 @@ async def run(settings: Settings) -> None:
         settings.gap_ranges_max, alerting,
     )  # fmt: skip
     logs_worker, retry_worker = _queue_workers(
-        redis,
+        line,
         {"parts": parts, "policies": Policies(pool)},
         worker_id,
         name=f"{worker_id}.{incarnation}",
@@ -162,7 +163,7 @@ DRAIN_S = 20.0
 
 
 def _queue_workers(
-    redis: Redis,
+    line: Line,
     context: dict[str, Any],
     worker_id: str,
     *,
@@ -183,7 +184,7 @@ def _queue_workers(
         keys.QUEUE_LOGS,
         functions,
         name=name,
-        connections=redis.connection_pool,
+        line=line,
         context=context,
         health_key=keys.health(worker_id, keys.QUEUE_LOGS),
         lease_s=lease_s,
@@ -192,7 +193,7 @@ def _queue_workers(
         keys.QUEUE_RETRY,
         functions,
         name=name,
-        connections=redis.connection_pool,
+        line=line,
         context=context,
         health_key=keys.health(worker_id, keys.QUEUE_RETRY),
         lease_s=lease_s,

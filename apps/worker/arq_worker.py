@@ -27,12 +27,12 @@ from arq import func
 from arq.connections import ArqRedis
 from arq.cron import CronJob
 from arq.worker import Retry, Worker
-from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from tracehub.runtime.clock import now_ms
 from tracehub.storage.redis import keys, scripts
 from tracehub.storage.redis.jobs import deserialise, serialise, unpack
+from tracehub.storage.redis.line import Line
 
 log = structlog.get_logger()
 
@@ -59,14 +59,14 @@ class QueueWorker(Worker):
         functions: Mapping[str, Function],
         *,
         name: str,
-        connections: ConnectionPool,
+        line: Line,
         context: dict[str, Any],
         health_key: str,
         lease_s: int,
         crons: Sequence[CronJob] = (),
     ) -> None:
         pool = ArqRedis(
-            connection_pool=connections, job_serializer=serialise, job_deserializer=deserialise,
+            connection_pool=line.redis.connection_pool, job_serializer=serialise, job_deserializer=deserialise,
             default_queue_name=queue,
         )  # fmt: skip
         super().__init__(
@@ -87,6 +87,7 @@ class QueueWorker(Worker):
         self._by_name = functions
         self._name = name
         self._lease_ms = lease_s * 1000
+        self._line = line
         self._claim = pool.register_script(scripts.CLAIM)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._full = False  # the last look may have left something behind
@@ -152,7 +153,8 @@ class QueueWorker(Worker):
         self._full = free <= 0
         if self._full:
             return
-        claimed = await self._claim(
+        claimed = await self._line.run(
+            self._claim,
             keys=[self.queue_name, keys.idle(self.queue_name)],
             args=[
                 keys.IN_PROGRESS_PREFIX, keys.JOB_PREFIX, now_ms(), self._lease_ms, free, READ_LIMIT,

@@ -18,6 +18,7 @@ from tracehub.runtime.lifecycle import end
 from tracehub.storage.redis import keys
 from tracehub.storage.redis.connect import open_redis
 from tracehub.storage.redis.jobs import pack
+from tracehub.storage.redis.line import Line
 
 QUEUE = keys.QUEUE_LOGS
 LEASE_S = 2
@@ -39,7 +40,7 @@ async def working(redis_url: str, function: Function, name: str = "w") -> AsyncI
         QUEUE,
         {"work": function},
         name=name,
-        connections=connections.connection_pool,
+        line=Line(connections),
         context={"name": name},
         health_key=f"health:{name}",
         lease_s=LEASE_S,

@@ -19,6 +19,7 @@ from tracehub.runtime.lifecycle import end
 from tracehub.storage.redis import keys
 from tracehub.storage.redis.connect import open_redis
 from tracehub.storage.redis.jobs import STORE
+from tracehub.storage.redis.line import Line
 from tracehub.storage.redis.listening import listen
 from tracehub.storage.redis.queue import TAKE_ALONG_ENTRIES_MAX, RedisQueue
 
@@ -103,7 +104,7 @@ async def working(redis_url: str, name: str, running: dict[str, asyncio.Event]) 
         QUEUE,
         {STORE: work},
         name=name,
-        connections=connections.connection_pool,
+        line=Line(connections),
         context={},
         health_key=f"health:{name}",
         lease_s=5,
@@ -165,8 +166,8 @@ async def test_idle_worker_takes_a_small_job_that_the_busy_one_leaves(client: Re
     running: dict[str, asyncio.Event] = {}
     async with working(redis_url, "idle", running):
         await eventually(lambda: _is_idle(client, "idle"))
+        await client.set(keys.in_progress("elsewhere"), b"1")
         await put(client, "elsewhere")
-        await client.zrem(QUEUE, "elsewhere")
         await eventually(lambda: _is_idle(client, "idle"))
         await put(client, "a")
         await eventually(lambda: "idle" in running)

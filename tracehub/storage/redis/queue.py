@@ -21,6 +21,7 @@ from tracehub.storage.ports import Told
 from tracehub.storage.redis import keys, scripts
 from tracehub.storage.redis.failures import translated
 from tracehub.storage.redis.jobs import REPLAY, SCORE_HEAD_START_MS, STORE, pack
+from tracehub.storage.redis.line import Line
 
 # So little in flight is one worker's work: waking a second one costs more than it brings.
 TAKE_ALONG_ENTRIES_MAX = 256
@@ -46,8 +47,17 @@ _NOTHING = Told()
 class RedisQueue:
     """All operations raise Transient (not reachable) or Overloaded (out of memory, too much waiting)."""
 
-    def __init__(self, redis: Redis, *, entries_max: int = 200_000, bytes_max: int = 256 * 1024**2) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        entries_max: int = 200_000,
+        bytes_max: int = 256 * 1024**2,
+        line: Line | None = None,
+    ) -> None:
+        """`line`: where others of this process use one, too."""
         self.redis = redis
+        self._line = line or Line(redis)
         self._limits = (entries_max, bytes_max)
         self._enqueue = redis.register_script(scripts.ENQUEUE)
         self._settle = redis.register_script(scripts.SETTLE)
@@ -63,7 +73,8 @@ class RedisQueue:
         body = pack(STORE, job, now_ms)
         score = now_ms - SCORE_HEAD_START_MS
         with translated():
-            taken = await self._enqueue(
+            taken = await self._line.run(
+                self._enqueue,
                 keys=[
                     keys.job_body(job_id), keys.QUEUE_LOGS, keys.inflight(job_id), keys.INFLIGHT_INDEX,
                     keys.INFLIGHT_TOTALS, keys.idle(keys.QUEUE_LOGS),
@@ -79,7 +90,7 @@ class RedisQueue:
     async def marks(self) -> Mapping[str, Mark]:
         """See ports.Queue."""
         with translated():
-            found = await self._marks(keys=[keys.INFLIGHT_INDEX], args=[keys.INFLIGHT_PREFIX])
+            found = await self._line.run(self._marks, keys=[keys.INFLIGHT_INDEX], args=[keys.INFLIGHT_PREFIX])
         return {
             job_id.decode(): decode_mark(mark) for job_id, mark in zip(found[::2], found[1::2], strict=True)
         }
@@ -104,7 +115,7 @@ class RedisQueue:
         with translated():
             generations = map(keys.generation, told.tenants)
             names = (keys.INFLIGHT_INDEX, keys.INFLIGHT_TOTALS, *keys.QUEUES, keys.COMMITS, *generations)
-            await self._settle(keys=names, args=args)
+            await self._line.run(self._settle, keys=names, args=args)
 
     async def enqueue_replay(self, stream: StreamKey, delay_ms: int) -> None:
         """See ports.Queue."""
