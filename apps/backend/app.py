@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import socketio
@@ -38,6 +38,7 @@ from apps.backend.doors import (
     sequence,
 )
 from apps.backend.faults import Faults
+from apps.backend.hygiene import HYGIENE, request_id_of
 from apps.backend.listeners import Fronts
 from apps.backend.live.board import Board
 from apps.backend.live.crashes import CrashWatch
@@ -49,10 +50,10 @@ from apps.backend.live.trail import Trail
 from apps.backend.metrics import Metrics, Tally
 from apps.backend.numbering import Numbering
 from apps.backend.protocol import CROWDED
+from apps.backend.quick import QUICK
 from apps.backend.submission import Submitter
 from apps.backend.tracing import close_spans, follow, open_spans, traced
 from tracehub.pipeline.alerts import Outlook
-from tracehub.protocol import ids
 from tracehub.protocol.addresses import is_loopback
 from tracehub.protocol.errors import TraceHubError, Unavailable
 from tracehub.protocol.grants import READ
@@ -85,9 +86,6 @@ log = structlog.get_logger()
 
 SEARCHES_MAX = 4
 LOCK_WAIT_MS = 5_000  # the locks of a worker that is gone are freed sooner
-HYGIENE = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"))
-_PRINTABLE = re.compile(rb"[!-~]{1,128}").fullmatch
-
 
 OWN_ROUTES = [*ingest.ROUTES, *operate.ROUTES, *observe.ROUTES, *sequence.ROUTES, *login.ROUTES]
 
@@ -198,7 +196,7 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
             await live.recheck()
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
         await stores.open()
         with contextlib.suppress(TraceHubError):
             await access.refresh()
@@ -214,7 +212,7 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
             *([] if is_loopback(settings.host) else [asyncio.create_task(Exposure(redis).keep_saying())]),
         ]
         log.info("backend.started", host=settings.host, **settings.listeners(), faults=settings.faults)
-        yield
+        yield {} if spans else {QUICK: ingest.QuickIngest(ctx)}
         await end(background)
         await stores.close()
         await close_spans(spans)
@@ -292,13 +290,7 @@ def straight(view: Callable[[Request], Awaitable[Response]], application: Starle
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"], scope["endpoint"] = application, view
-        request = Request(scope, receive)
-        try:
-            response = await view(request)
-        except TraceHubError as error:
-            response = await errors.INGEST.on_tracehub_error(request, error)
-        except Exception as error:
-            response = await errors.INGEST.on_unexpected(request, error)
+        response = await errors.INGEST.guarded(view(Request(scope, receive)))
         await response(scope, receive, send)
 
     return run
@@ -311,10 +303,7 @@ def with_hygiene(inner: ASGIApp, tally: Tally) -> ASGIApp:
         if scope["type"] != "http":
             await inner(scope, receive, send)
             return
-        request_id = header(scope, b"x-request-id").encode("latin-1")
-        if not _PRINTABLE(request_id):
-            request_id = ids.request_id(random_bytes(16)).encode()
-
+        request_id = request_id_of(header(scope, b"x-request-id").encode("latin-1"))
         shared = SHARED if is_shared(scope["path"]) else ()
 
         async def tell(message: Message) -> None:

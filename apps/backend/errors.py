@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,7 +100,16 @@ class Dialect:
     def _told(self, code: str, message: str) -> dict[str, Any]:
         return {"code": self.words.get(code, code), "message": message}
 
-    async def on_tracehub_error(self, _: Request, error: Exception) -> Response:
+    async def guarded(self, answering: Awaitable[Response]) -> Response:
+        """What a view answers, or what is told of its error."""
+        try:
+            return await answering
+        except e.TraceHubError as error:
+            return await self.on_tracehub_error(None, error)
+        except Exception as error:
+            return await self.on_unexpected(None, error)
+
+    async def on_tracehub_error(self, _: Request | None, error: Exception) -> Response:
         """Handler for every error of ours."""
         assert isinstance(error, e.TraceHubError)
         response = self.answer(error)
@@ -120,7 +129,7 @@ class Dialect:
         )
         return JSON(self.shape(self._told(code, message)), error.status_code, headers)
 
-    async def on_unexpected(self, _: Request, error: Exception) -> Response:
+    async def on_unexpected(self, _: Request | None, error: Exception) -> Response:
         """Handler for mistakes of ours: logged in full here, told as `internal` there."""
         log.exception("request.failed", error=type(error).__name__)
         return self.answer(e.TraceHubError())

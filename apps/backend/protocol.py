@@ -10,14 +10,19 @@ it, too. A body that is being read has bounds of its own (body.py).
 Two facts for the application, in the scope: WHOLE, the body arrived together with its headers, as most do, and
 needs no clock; CROWDED, there are more connections than `limit_concurrency`
 (uvicorn by itself would answer with plain text).
+
+What arrives whole for the Quick of the application (quick.py) is held until it is whole, and offered to it first.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from apps.backend.quick import QUICK, Quick
 
 HEADERS_TIMEOUT_S = 15.0
 HEADERS_BYTES_MAX = 64 * 1024
@@ -50,6 +55,12 @@ class Joining:
         else:
             self._transport.write(data)
 
+    def write_whole(self, data: bytes) -> None:
+        """Send an answer that is whole."""
+        if self._head:
+            self._send_head()
+        self._transport.write(data)
+
     def close(self) -> None:
         """Close, after what is held has been sent."""
         if self._head:
@@ -67,15 +78,44 @@ class Joining:
         return getattr(self._transport, name)
 
 
+class _Nobody:
+    def set(self) -> None:
+        """Nobody waits for a message here."""
+
+
+class Underway:
+    """To uvicorn a request like any other: the next one queues behind it, and a server that stops waits for it."""
+
+    message_event = _Nobody()
+
+    def __init__(self, send: Callable[[Any, bytes], None], *, keep_alive: bool) -> None:
+        self._send = send
+        self.keep_alive = keep_alive
+        self.disconnected = False
+        self.response_complete = False
+
+    def answer(self, status: int, head: bytes, body: bytes) -> None:
+        """See Answer. Nothing is sent to a client that has gone."""
+        self.response_complete = True
+        if not self.disconnected:
+            close = b"" if self.keep_alive else b"connection: close\r\n"
+            self._send(
+                self,
+                b"%s%scontent-length: %d\r\n%s\r\n%s" % (STATUS_LINE[status], head, len(body), close, body),
+            )
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
     _deadline: asyncio.TimerHandle | None = None
     _bare_bytes = 0  # since the last piece of body or the end of the last request
     _in_headers = True
+    _held: bytearray | None = None  # the body, as far as it is here, of what the Quick may answer
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
+        self._quick: Quick | None = self.app_state.get(QUICK)
         self._connections_max, self.limit_concurrency = self.limit_concurrency, None
 
     def connection_made(self, transport: Any) -> None:
@@ -87,6 +127,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """Count what is not body."""
         self._bare_bytes += len(data)
         super().data_received(data)
+        if self._held is not None:
+            if self.transport.is_closing():  # it was no HTTP in the end
+                return
+            self._begin_at_length(self._held)  # there is more to come, and that has a clock
         if self._bare_bytes > HEADERS_BYTES_MAX and not self.transport.is_closing():
             if self._in_headers:
                 self.transport.write(_TOO_LARGE)
@@ -105,17 +149,63 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_clock()
         if self._connections_max is not None and len(self.connections) > self._connections_max:
             self.scope[CROWDED] = True  # type: ignore[literal-required]  # ASGI leaves such keys to us
+        elif self._quick is not None and self.url == self._quick.target and self._is_ordinary():
+            self._held = bytearray()
+            return
         super().on_headers_complete()
+
+    def _is_ordinary(self) -> bool:
+        return (
+            self.parser.get_method() == b"POST"
+            and self._is_idle()
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and not self.parser.should_upgrade()
+            and self.parser.get_http_version() == "1.1"
+        )
+
+    def _begin_at_length(self, body: bytearray) -> None:
+        """The way of all others."""
+        self._held = None
+        super().on_headers_complete()
+        if body:
+            super().on_body(bytes(body))
+
+    def _answered_quickly(self, body: bytearray) -> bool:
+        assert self._quick is not None
+        underway = Underway(self._send_whole, keep_alive=self.parser.should_keep_alive())
+        self.scope["method"] = "POST"
+        self.scope["query_string"] = b""
+        if not self._quick(self.scope, bytes(body), underway.answer):  # type: ignore[arg-type]
+            return False
+        self._held = None
+        self.cycle = underway  # type: ignore[assignment]
+        return True
+
+    def _send_whole(self, underway: Underway, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write_whole(data)  # type: ignore[attr-defined]
+        if not underway.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of body has arrived."""
         self._bare_bytes = 0
-        super().on_body(body)
+        if self._held is not None:
+            self._held += body
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request has ended."""
         self._bare_bytes = 0
         self.scope[WHOLE] = True  # type: ignore[literal-required]
+        if self._held is not None:
+            if self._answered_quickly(self._held):
+                return
+            self._begin_at_length(self._held)
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from functools import partial
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Scope
 
 from apps.backend.body import read_body, require_json
 from apps.backend.context import Context, context, require
-from apps.backend.errors import JSON
+from apps.backend.cors import SHARED
+from apps.backend.errors import INGEST, JSON
 from apps.backend.faults import ACK_DELAY_S
+from apps.backend.hygiene import HYGIENE, rendered, request_id_of
 from apps.backend.live.snapshot import ack_of
+from apps.backend.quick import Answer
 from apps.backend.streams import asked_stream, in_flight
+from apps.backend.submission import Pending
 from tracehub.protocol.ack import Gaps, StreamState
 from tracehub.protocol.entries import Batch, parse_batch
 from tracehub.protocol.errors import REFUSALS, Forbidden, InvalidField, NetworkDropped, TraceHubError
-from tracehub.protocol.grants import READ, WRITE
+from tracehub.protocol.grants import READ, WRITE, Caller
 from tracehub.protocol.ids import ID_BASE_RANDOM_BYTES, id_base, sortable_id
+from tracehub.protocol.messages import Outcome, StreamKey
 from tracehub.protocol.messages import Request as StoreRequest
-from tracehub.protocol.messages import StreamKey
 from tracehub.protocol.ranges import highest
 from tracehub.protocol.reply import queued_reply, stored_reply
 from tracehub.runtime.clock import monotonic_s
 
 DOOR = "ingest"
+_ALWAYS = rendered((*HYGIENE, *SHARED))
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A batch that is on its way. `started_s`: when its request came (monotonic seconds)."""
+
+    request: StoreRequest
+    pending: Pending
+    started_s: float
 
 
 async def ingest(request: Request) -> Response:
     """Take a batch, wait for its commit, acknowledge."""
-    started = monotonic_s()
+    started_s = monotonic_s()
     ctx = context(request)
     caller = ctx.access.require(request, WRITE)
     if ctx.faults.is_on("drop_network"):
@@ -40,32 +57,99 @@ async def ingest(request: Request) -> Response:
         raise InvalidField("acks must be stored or queued", field="acks")
     require_json(request)
     body = await read_body(request, ctx.settings.body_timeout_s)
+    taken = _take(ctx, caller, body, started_s)
+    if acks == "stored":
+        return await _answer(ctx, taken, await taken.pending.outcome)
+    await taken.pending.queued
+    return await _answer(ctx, taken, None, waits=False)
+
+
+def _take(ctx: Context, caller: Caller, body: bytes, started_s: float) -> Taken:
+    """Check a batch and hand it in. What raises here has taken nothing in."""
     batch = parse_batch(body, ctx.clock())
     if not caller.may_write(batch.service):
         raise Forbidden("this key writes another service")
     ctx.access.take(caller, len(batch.entries))
     to_store = _request(ctx, caller.tenant_id, batch)
-    left_s = ctx.settings.ack_timeout_s - (monotonic_s() - started)
-    pending = ctx.submitter.submit(to_store, left_s)
+    pending = ctx.submitter.submit(to_store, ctx.settings.ack_timeout_s - (monotonic_s() - started_s))
     ctx.board.on_received(caller.tenant_id, batch.service, len(batch.entries))
     ctx.metrics.tally.received += len(batch.entries)
-    outcome = None
-    if acks == "stored":
-        outcome = await pending.outcome
-    else:
-        await pending.queued
+    return Taken(to_store, pending, started_s)
+
+
+async def _answer(ctx: Context, taken: Taken, outcome: Outcome | None, *, waits: bool = True) -> Response:
+    """`waits`: whether the client waited for the outcome; None when it is not known yet."""
     if outcome is not None and outcome.refused:
         raise REFUSALS.get(outcome.refused, TraceHubError)(retry_after_s=1)
     if ctx.faults.is_on("delay_ack"):
         await asyncio.sleep(ACK_DELAY_S)
     if outcome is None:
-        answer = queued_reply(to_store, await _state(ctx, to_store.stream, needed=acks == "stored"))
+        reply = queued_reply(taken.request, await _state(ctx, taken.request.stream, needed=waits))
     else:
-        answer = stored_reply(to_store, outcome)
-    elapsed = monotonic_s() - started
-    ctx.board.on_ack(elapsed)
-    ctx.metrics.tally.on_ack(elapsed)
-    return JSON(answer, 202 if outcome is None else 200)
+        reply = stored_reply(taken.request, outcome)
+    _acknowledged(ctx, taken)
+    return JSON(reply, 202 if outcome is None else 200)
+
+
+def _acknowledged(ctx: Context, taken: Taken) -> None:
+    elapsed_s = monotonic_s() - taken.started_s
+    ctx.board.on_ack(elapsed_s)
+    ctx.metrics.tally.on_ack(elapsed_s)
+
+
+class QuickIngest:
+    """What nearly every request is: JSON as it is, no parameters, no fault on, and stored. See quick.Quick."""
+
+    target = b"/ingest"
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __call__(self, scope: Scope, body: bytes, answer: Answer) -> bool:
+        """See quick.Quick."""
+        kind = given_id = b""
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                kind = kind or value
+            elif name == b"content-encoding":
+                return False
+            elif name == b"x-request-id":
+                given_id = given_id or value
+        ctx = self._ctx
+        if kind != b"application/json" or ctx.faults.is_on("drop_network"):
+            return False
+        try:
+            caller = ctx.access.require(HTTPConnection(scope), WRITE)
+            taken = _take(ctx, caller, body, monotonic_s())
+        except Exception:
+            return False  # the same comes of it the long way, and is told there
+        taken.pending.outcome.add_done_callback(partial(self._told, taken, request_id_of(given_id), answer))
+        return True
+
+    def _told(
+        self, taken: Taken, request_id: bytes, answer: Answer, told: asyncio.Future[Outcome | None]
+    ) -> None:
+        outcome = None if told.exception() else told.result()
+        if outcome is None or outcome.refused or self._ctx.faults.is_on("delay_ack"):
+            task = asyncio.create_task(self._at_length(taken, request_id, answer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
+        _acknowledged(self._ctx, taken)
+        self._send(answer, request_id, JSON(stored_reply(taken.request, outcome)))
+
+    async def _at_length(self, taken: Taken, request_id: bytes, answer: Answer) -> None:
+        async def answering() -> Response:
+            return await _answer(self._ctx, taken, await taken.pending.outcome)
+
+        self._send(answer, request_id, await INGEST.guarded(answering()))
+
+    def _send(self, answer: Answer, request_id: bytes, response: Response) -> None:
+        self._ctx.metrics.tally.answers["ingest", response.status_code] += 1
+        given = rendered(header for header in response.raw_headers if header[0] != b"content-length")
+        head = b"%s%sx-request-id: %s\r\n" % (given, _ALWAYS, request_id)
+        answer(response.status_code, head, bytes(response.body))
 
 
 def _request(ctx: Context, tenant_id: str, batch: Batch) -> StoreRequest:
