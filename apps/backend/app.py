@@ -59,7 +59,7 @@ from tracehub.protocol.errors import TraceHubError, Unavailable
 from tracehub.protocol.grants import READ
 from tracehub.protocol.messages import decode_live
 from tracehub.runtime.clock import now_ms, random_bytes
-from tracehub.runtime.lifecycle import end
+from tracehub.runtime.lifecycle import close_stores, end
 from tracehub.runtime.settings import Settings
 from tracehub.storage.archive import Archives
 from tracehub.storage.postgres.alerts import AlertStore
@@ -123,10 +123,7 @@ class Stores:
 
     async def close(self) -> None:
         """All of them, within a few seconds."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(self.pool.close(), self.search_pool.close()), 5)
-        for client in (self.redis, self.ears, self.buffers):
-            await client.aclose()
+        await close_stores((self.pool, self.search_pool), (self.redis, self.ears, self.buffers))
 
 
 def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> ASGIApp:

@@ -37,7 +37,7 @@ from apps.worker.retaining import cleanup_crons, keep_partitions, keep_retaining
 from tracehub.protocol.errors import TraceHubError
 from tracehub.runtime import logging as logs
 from tracehub.runtime.clock import now_ms
-from tracehub.runtime.lifecycle import end, freeze_heap
+from tracehub.runtime.lifecycle import close_stores, end, freeze_heap
 from tracehub.runtime.settings import Settings, read_settings
 from tracehub.storage.postgres.connect import POOL_MAX, open_pool, shared, worker_application
 from tracehub.storage.postgres.ledger import PostgresLedger
@@ -150,10 +150,7 @@ async def run(settings: Settings) -> None:
     failures = await end([*background, *working, ended])
     with contextlib.suppress(TraceHubError):
         await workers.goodbye(worker_id)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.gather(pool.close(), alerting.pool.close()), 5)
-    for client in (redis, ears, buffers_redis):
-        await client.aclose()
+    await close_stores((pool, alerting.pool), (redis, ears, buffers_redis))
     log.info("worker.stopped", worker=worker_id, failures=len(failures))
     if failures:
         raise failures[0]

@@ -1,4 +1,5 @@
-"""Group commit: whatever jobs wait are stored in one transaction, and each is told when it is settled.
+"""Group commit: whatever jobs wait are stored in one transaction, and each is told when it is settled. While one
+group is settled the next is stored already.
 
 Guarantee: `commit(job)` returns only after the job's rows are committed and its mark is gone, or after its
 entries were set aside in a commit of their own. Transient failures cost no try: the group waits, its jobs
@@ -27,6 +28,7 @@ from tracehub.storage.redis.queue import RedisQueue
 log = structlog.get_logger()
 
 BACKOFF_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+SETTLE_PAUSE_S = 0.25
 UNEXPECTED_PAUSE_S = 1.0
 
 Describe = Callable[[Stored, int], Told]
@@ -37,6 +39,7 @@ class _Waiting:
     job: Job
     done: asyncio.Future[None]
     rows: int
+    settling: bool = False  # it is stored, and not to be taken again
 
 
 class Committer:
@@ -60,6 +63,7 @@ class Committer:
         self._gap_ranges_max = gap_ranges_max
         self._waiting: dict[str, _Waiting] = {}
         self._arrived = asyncio.Event()
+        self._settling: set[asyncio.Task[None]] = set()
         self.busy = False  # inside a store transaction right now
         self.jobs_done = 0
 
@@ -100,6 +104,8 @@ class Committer:
         group: list[_Waiting] = []
         rows = 0
         for waiting in self._waiting.values():
+            if waiting.settling:
+                continue
             if group and rows + waiting.rows > self._rows_max:
                 break
             group.append(waiting)
@@ -114,7 +120,7 @@ class Committer:
                 stored = await store(self._ledger, requests, moment)
         finally:
             self.busy = False
-        await self._settle(group, stored)
+        self._begin_to_settle(group, stored)
 
     @contextlib.contextmanager
     def _moment(self, group: Sequence[_Waiting]) -> Iterator[Moment]:
@@ -132,13 +138,35 @@ class Committer:
             with contextlib.suppress(asyncio.CancelledError, asyncio.InvalidStateError):
                 reading.exception()  # nobody may have come to hear it
 
-    async def _settle(self, group: Sequence[_Waiting], stored: Stored) -> None:
+    def _begin_to_settle(self, group: Sequence[_Waiting], stored: Stored) -> None:
         outcomes = iter(stored.outcomes)
         receipts = [
             (waiting.job, Receipt(waiting.job.id, [next(outcomes) for _ in waiting.job.requests]))
             for waiting in group
         ]
-        await self._queue.settle(receipts, self._describe(stored, self._clock()))
+        told = self._describe(stored, self._clock())
+        for waiting in group:
+            waiting.settling = True
+        task = asyncio.create_task(self._settle(group, receipts, told))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settle(
+        self, group: Sequence[_Waiting], receipts: Sequence[tuple[Job, Receipt]], told: Told
+    ) -> None:
+        """What cannot be settled is stored once more, where it is found to be a duplicate of itself."""
+        try:
+            await self._queue.settle(receipts, told)
+        except Exception as error:
+            if isinstance(error, TraceHubError):
+                log.warning("settle.waits", reason=error.message, jobs=len(group))
+            else:
+                log.exception("settle.failed", jobs=len(group), error=type(error).__name__)
+            await asyncio.sleep(SETTLE_PAUSE_S)
+            for waiting in group:
+                waiting.settling = False
+            self._arrived.set()
+            return
         self.jobs_done += len(group)
         for waiting in group:
             self._release(waiting)
@@ -183,6 +211,6 @@ class Committer:
             reason = f"failed {JOB_TRIES_MAX} times ({type(error).__name__})"
             with self._moment(group) as moment:
                 stored = await set_aside(self._ledger, waiting.job.requests, moment, reason)
-            await self._settle(group, stored)
+            self._begin_to_settle(group, stored)
         except Exception:
             log.exception("store.set_aside_failed", job=waiting.job.id)

@@ -460,10 +460,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
-
-
-# What a sender calls as we call the resource is moved; that has a test of its own.
-NAMES = TEXT.filter(lambda name: "\0" not in name and name != "resource")
+NAMES = TEXT.filter(lambda name: "\0" not in name and name != "resource")  # which is moved: see above
 
 
 @given(TEXT, st.dictionaries(NAMES, VALUES, max_size=4), st.integers(0, 24))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterable
+from typing import Any, Protocol
 
 ASK_AGAIN_S = 0.5
+CLOSE_S = 5.0
 COLLECT_EVERY = (10_000, 20, 20)  # objects, then passes of the generation before
 
 
@@ -31,3 +33,25 @@ async def end(tasks: Collection[asyncio.Task[Any]]) -> list[BaseException]:
             task.cancel()
         _, running = await asyncio.wait(running, timeout=ASK_AGAIN_S)
     return [error for task in tasks if not task.cancelled() and (error := task.exception())]
+
+
+class Pool(Protocol):
+    """What has connections to Postgres."""
+
+    async def close(self) -> None:
+        """Wait until they are given back, and close them."""
+
+
+class Client(Protocol):
+    """What has connections to Redis."""
+
+    async def aclose(self) -> None:
+        """Close them."""
+
+
+async def close_stores(pools: Iterable[Pool], clients: Iterable[Client]) -> None:
+    """All of them; connections that are not given back within CLOSE_S stay as they are."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*(pool.close() for pool in pools)), CLOSE_S)
+    for client in clients:
+        await client.aclose()

@@ -89,15 +89,23 @@ class PostgresLedger:
     async def _allowed(
         self, connection: asyncpg.pool.PoolConnectionProxy, streams: Sequence[StreamKey]
     ) -> list[StreamKey]:
+        if not streams:
+            return []
+        rows = await connection.fetch(SQL.count_epochs, *_columns(streams)[:2])
+        epochs = {(str(row["tenant_id"]), row["numbering"]): row["epochs"] for row in rows}
+        services = {str(row["tenant_id"]): row["services"] for row in rows}
         allowed: list[StreamKey] = []
         for stream in streams:
-            row = (await connection.fetch(SQL.count_epochs, stream.tenant_id, stream.numbering))[0]
-            epochs = row["epochs"] + sum(s.numbering == stream.numbering for s in allowed)
-            services = row["services"] + len({s.numbering for s in allowed})
-            if stream.numbering.startswith("@") or (
-                epochs < self._epochs_max and (row["epochs"] or services < self._services_max)
-            ):
-                allowed.append(stream)
+            tenant_id, service = stream.tenant_id, (stream.tenant_id, stream.numbering)
+            is_known = epochs[service] > 0
+            if not stream.by_server:
+                if epochs[service] >= self._epochs_max:
+                    continue
+                if not is_known and services[tenant_id] >= self._services_max:
+                    continue
+            epochs[service] += 1
+            services[tenant_id] += not is_known
+            allowed.append(stream)
         return allowed
 
     async def ensure_partitions(self, times_ms: Sequence[int], most: int) -> bool:

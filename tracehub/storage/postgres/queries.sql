@@ -17,9 +17,14 @@ join unnest($1::uuid[], $2::text[], $3::bigint[]) as s(tenant_id, numbering, epo
   on (a.tenant_id, a.numbering, a.epoch) = (s.tenant_id, s.numbering, s.epoch);
 
 -- name: count_epochs
--- How many epochs a service has, and how many services its tenant has.
-select (select count(*) from ack_state where tenant_id = $1 and numbering = $2) as epochs,
-       (select count(distinct numbering) from ack_state where tenant_id = $1) as services;
+-- How many epochs each of these services has, and how many services its tenant has.
+with asked as (select distinct tenant_id, numbering from unnest($1::uuid[], $2::text[]) as s (tenant_id, numbering)),
+tenants as (
+    select t.tenant_id, (select count(distinct a.numbering) from ack_state a where a.tenant_id = t.tenant_id) as services
+    from (select distinct tenant_id from asked) as t)
+select tenant_id, numbering, services,
+       (select count(*) from ack_state a where (a.tenant_id, a.numbering) = (q.tenant_id, q.numbering)) as epochs
+from asked q join tenants using (tenant_id);
 
 -- name: lock_streams
 -- Lock ledger rows in ascending order and subtract: what of the incoming is received, lost, and which gaps it makes.
