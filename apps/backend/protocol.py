@@ -22,6 +22,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from apps.backend.hygiene import rendered
 from apps.backend.quick import QUICK, Quick
 
 HEADERS_TIMEOUT_S = 15.0
@@ -88,7 +89,7 @@ class Underway:
 
     message_event = _Nobody()
 
-    def __init__(self, send: Callable[[Any, bytes], None], *, keep_alive: bool) -> None:
+    def __init__(self, send: Callable[[bool, int, bytes, bytes], None], *, keep_alive: bool) -> None:
         self._send = send
         self.keep_alive = keep_alive
         self.disconnected = False
@@ -98,11 +99,7 @@ class Underway:
         """See Answer. Nothing is sent to a client that has gone."""
         self.response_complete = True
         if not self.disconnected:
-            close = b"" if self.keep_alive else b"connection: close\r\n"
-            self._send(
-                self,
-                b"%s%scontent-length: %d\r\n%s\r\n%s" % (STATUS_LINE[status], head, len(body), close, body),
-            )
+            self._send(self.keep_alive, status, head, body)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -111,6 +108,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _bare_bytes = 0  # since the last piece of body or the end of the last request
     _in_headers = True
+    _rendered: tuple[Any, bytes] = (None, b"")
     _held: bytearray | None = None  # the body, as far as it is here, of what the Quick may answer
 
     def __init__(self, *args: Any, **more: Any) -> None:
@@ -182,13 +180,23 @@ class BoundedProtocol(HttpToolsProtocol):
         self.cycle = underway  # type: ignore[assignment]
         return True
 
-    def _send_whole(self, underway: Underway, data: bytes) -> None:
+    def _send_whole(self, keep_alive: bool, status: int, head: bytes, body: bytes) -> None:
         if self.transport.is_closing():
             return
-        self.transport.write_whole(data)  # type: ignore[attr-defined]
-        if not underway.keep_alive:
+        close = b"" if keep_alive else b"connection: close\r\n"
+        end = b"content-length: %d\r\n%s\r\n%s" % (len(body), close, body)
+        whole = b"%s%s%s%s" % (STATUS_LINE[status], self._date(), head, end)
+        self.transport.write_whole(whole)  # type: ignore[attr-defined]
+        if not keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def _date(self) -> bytes:
+        """What uvicorn adds to its own answers; it makes a new list each second."""
+        headers = self.server_state.default_headers
+        if headers is not BoundedProtocol._rendered[0]:
+            BoundedProtocol._rendered = headers, rendered(headers)
+        return BoundedProtocol._rendered[1]
 
     def on_body(self, body: bytes) -> None:
         """A piece of body has arrived."""

@@ -167,6 +167,28 @@ async def test_no_postgres_is_unavailable(deploy: Callable[..., Deployment]) -> 
         assert_refused(await one(part.url, method, path, body), 503, "unavailable")
 
 
+async def test_what_cannot_be_settled_is_settled_later(deploy: Callable[..., Deployment]) -> None:
+    """It is committed, so it is acknowledged; others are stored meanwhile; and it is stored once."""
+    deployment = deploy()
+    deployment.both()
+    url = deployment.url
+    with redis.Redis.from_url(deployment.queue_url) as client:
+        client.set(keys.generation(keys.ZERO_TENANT), "no hash: what settles jobs fails")
+        for number in (1, 2):
+            answer = await one(url, "POST", "/ingest", batch("a", number))
+            assert (answer.status_code, answer.json()["ackTill"]) == (200, number)
+        assert (client.zcard(keys.QUEUE_LOGS), client.hlen(keys.INFLIGHT_INDEX)) == (2, 2)
+        client.delete(keys.generation(keys.ZERO_TENANT))
+        await eventually(
+            lambda: (client.zcard(keys.QUEUE_LOGS), client.hlen(keys.INFLIGHT_INDEX)) == (0, 0), 10
+        )
+    connection = await asyncpg.connect(deployment.database, ssl=False)
+    assert await connection.fetchval("select array_agg(seq order by seq) from logs") == [1, 2]
+    await connection.close()
+    proof = (await one(url, "GET", "/proof")).json()
+    assert (proof["balanced"], proof["totals"]["stored"]) == (True, 2)
+
+
 async def test_a_lock_that_stands_is_told_or_freed(deploy: Callable[..., Deployment]) -> None:
     """Whoever holds a ledger row, nobody waits for ever; a worker without a heartbeat has it taken away."""
     deployment = deploy()

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
+import orjson
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -34,6 +35,7 @@ from tracehub.runtime.clock import monotonic_s
 
 DOOR = "ingest"
 _ALWAYS = rendered((*HYGIENE, *SHARED))
+_JSON_HEAD = rendered([(b"content-type", JSON.media_type.encode())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,32 +126,29 @@ class QuickIngest:
             taken = _take(ctx, caller, body, monotonic_s())
         except Exception:
             return False  # the same comes of it the long way, and is told there
-        taken.pending.outcome.add_done_callback(partial(self._told, taken, request_id_of(given_id), answer))
+        head = b"%sx-request-id: %s\r\n" % (_ALWAYS, request_id_of(given_id))
+        taken.pending.outcome.add_done_callback(partial(self._told, taken, head, answer))
         return True
 
-    def _told(
-        self, taken: Taken, request_id: bytes, answer: Answer, told: asyncio.Future[Outcome | None]
-    ) -> None:
+    def _told(self, taken: Taken, head: bytes, answer: Answer, told: asyncio.Future[Outcome | None]) -> None:
         outcome = None if told.exception() else told.result()
         if outcome is None or outcome.refused or self._ctx.faults.is_on("delay_ack"):
-            task = asyncio.create_task(self._at_length(taken, request_id, answer))
+            task = asyncio.create_task(self._at_length(taken, head, answer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return
         _acknowledged(self._ctx, taken)
-        self._send(answer, request_id, JSON(stored_reply(taken.request, outcome)))
+        self._ctx.metrics.tally.answers["ingest", 200] += 1
+        answer(200, _JSON_HEAD + head, orjson.dumps(stored_reply(taken.request, outcome)))
 
-    async def _at_length(self, taken: Taken, request_id: bytes, answer: Answer) -> None:
+    async def _at_length(self, taken: Taken, head: bytes, answer: Answer) -> None:
         async def answering() -> Response:
             return await _answer(self._ctx, taken, await taken.pending.outcome)
 
-        self._send(answer, request_id, await INGEST.guarded(answering()))
-
-    def _send(self, answer: Answer, request_id: bytes, response: Response) -> None:
+        response = await INGEST.guarded(answering())
+        own = rendered(header for header in response.raw_headers if header[0] != b"content-length")
         self._ctx.metrics.tally.answers["ingest", response.status_code] += 1
-        given = rendered(header for header in response.raw_headers if header[0] != b"content-length")
-        head = b"%s%sx-request-id: %s\r\n" % (given, _ALWAYS, request_id)
-        answer(response.status_code, head, bytes(response.body))
+        answer(response.status_code, own + head, bytes(response.body))
 
 
 def _request(ctx: Context, tenant_id: str, batch: Batch) -> StoreRequest:

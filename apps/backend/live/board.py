@@ -27,12 +27,13 @@ class Rate:
 
     def add(self, second: int, count: int) -> None:
         """`count` events in this second."""
-        if self._seconds and self._seconds[-1][0] == second:
-            self._seconds[-1] = (second, self._seconds[-1][1] + count)
-        else:
-            self._seconds.append((second, count))
-        while self._seconds and self._seconds[0][0] < second - WINDOW_S:
-            self._seconds.popleft()
+        seconds = self._seconds
+        if seconds and seconds[-1][0] == second:
+            seconds[-1] = (second, seconds[-1][1] + count)
+            return
+        seconds.append((second, count))
+        while seconds[0][0] < second - WINDOW_S:
+            seconds.popleft()
 
     def mean(self, second: int) -> float:
         """The mean of the full seconds of the window."""
