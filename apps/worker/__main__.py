@@ -74,7 +74,9 @@ async def run(settings: Settings) -> None:
     await pool  # opens no connection yet: Postgres may come later
     line = Line(redis)
     queue = RedisQueue(redis, line=line)
-    watch = LockWatch(workers.is_alive)
+    alerting = Alerting(settings, redis, queue, now_ms, connections_max=for_alerts)
+    await alerting.pool
+    watch = LockWatch(workers.is_alive, pool=alerting.pool)
     ledger = PostgresLedger(
         pool,
         partition=settings.partition,
@@ -83,8 +85,6 @@ async def run(settings: Settings) -> None:
         gap_grace_ms=settings.gap_grace_ms,
         watch=watch,
     )
-    alerting = Alerting(settings, redis, queue, now_ms, connections_max=for_alerts)
-    await alerting.pool
     publisher = Publisher(queue, worker_id, settings.live_entries_per_second_max, alerting.notice)
     committer = Committer(
         ledger,

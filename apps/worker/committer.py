@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 import structlog
 
@@ -28,7 +29,6 @@ from tracehub.storage.redis.queue import RedisQueue
 log = structlog.get_logger()
 
 BACKOFF_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
-SETTLE_PAUSE_S = 0.25
 UNEXPECTED_PAUSE_S = 1.0
 
 Describe = Callable[[Stored, int], Told]
@@ -154,19 +154,16 @@ class Committer:
     async def _settle(
         self, group: Sequence[_Waiting], receipts: Sequence[tuple[Job, Receipt]], told: Told
     ) -> None:
-        """What cannot be settled is stored once more, where it is found to be a duplicate of itself."""
-        try:
-            await self._queue.settle(receipts, told)
-        except Exception as error:
-            if isinstance(error, TraceHubError):
-                log.warning("settle.waits", reason=error.message, jobs=len(group))
-            else:
+        """Until it is done: the rows are committed, and what is said of them now nobody would say again."""
+        for pause_s in chain(BACKOFF_S, repeat(BACKOFF_S[-1])):
+            try:
+                await self._queue.settle(receipts, told)
+                break
+            except TraceHubError as trouble:
+                log.warning("settle.waits", reason=trouble.message, jobs=len(group))
+            except Exception as error:
                 log.exception("settle.failed", jobs=len(group), error=type(error).__name__)
-            await asyncio.sleep(SETTLE_PAUSE_S)
-            for waiting in group:
-                waiting.settling = False
-            self._arrived.set()
-            return
+            await asyncio.sleep(pause_s)
         self.jobs_done += len(group)
         for waiting in group:
             self._release(waiting)
@@ -192,6 +189,8 @@ class Committer:
                 self._release(waiting, own)
             except Transient:
                 return  # the rest of the group comes again
+            except Exception as mistake:
+                await self._unexpected([waiting], mistake)
 
     async def _unexpected(self, group: Sequence[_Waiting], error: Exception) -> None:
         """A mistake of ours: find the job that brings it out; after JOB_TRIES_MAX its entries are set aside."""

@@ -110,6 +110,34 @@ async def test_who_waits_no_longer_takes_nobody_elses_answer(line: Line, other: 
     assert told[0::2] + told[3:] == ["0", "2", "3"]
 
 
+async def test_broken_connections_are_given_back(redis_url: str, other: Redis) -> None:
+    """A pool of a few connections is not used up by those that broke."""
+    few = open_redis(f"{redis_url}{'&' if '?' in redis_url else '?'}max_connections=2")
+    line = Line(few)
+    for n in range(6):
+        await other.client_kill_filter(_id=str(await id_of(line, other)))
+        assert await echo(line, str(n)) == str(n)
+    await few.aclose()
+
+
+async def test_what_nobody_asked_for_ends_the_connection() -> None:
+    """Whatever it is that answers there, the next call finds a connection of its own."""
+
+    async def odd(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while command := await reader.read(4_096):
+            answers = b"+OK\r\n" * command.count(b"*")
+            writer.write(answers + b"+SURPRISE\r\n" if b"EVALSHA" in command else answers)
+        writer.close()
+
+    server = await asyncio.start_server(odd, "127.0.0.1", 0)
+    client = open_redis(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    line = Line(client)
+    assert [await echo(line, "x") for _ in range(3)] == ["OK"] * 3
+    await client.aclose()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_without_a_server(line: Line) -> None:
     nowhere = open_redis("redis://127.0.0.1:1/0", retries=0)
     with pytest.raises(exceptions.ConnectionError):

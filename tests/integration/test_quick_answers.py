@@ -71,6 +71,16 @@ async def test_request_ids(server: Deployment, given: str, echoed: bool) -> None
     assert told
 
 
+@pytest.mark.parametrize("path", ["/ingest", "/ingest?acks=stored"])
+async def test_the_first_of_two_ids_counts(server: Deployment, path: str) -> None:
+    async with connected(server.main.port) as (reader, writer):
+        for first, told in (("one", "one"), ("", None)):
+            ids = (f"x-request-id: {first}", "x-request-id: two")
+            writer.write(asked(batch("two-ids", 1), *PLAIN, *ids, path=path))
+            seen = (await answer(reader))[1]["x-request-id"]
+            assert seen == told if told else seen not in ("", "two")
+
+
 async def test_requests_in_a_row_are_answered_in_their_order(server: Deployment) -> None:
     """Plain ones, others, refused ones: all sent before the first answer was read."""
     requests = [

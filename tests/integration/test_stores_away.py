@@ -180,8 +180,10 @@ async def test_what_cannot_be_settled_is_settled_later(deploy: Callable[..., Dep
         assert (client.zcard(keys.QUEUE_LOGS), client.hlen(keys.INFLIGHT_INDEX)) == (2, 2)
         client.delete(keys.generation(keys.ZERO_TENANT))
         await eventually(
-            lambda: (client.zcard(keys.QUEUE_LOGS), client.hlen(keys.INFLIGHT_INDEX)) == (0, 0), 10
+            lambda: not client.zcard(keys.QUEUE_LOGS) and not client.hlen(keys.INFLIGHT_INDEX), 10
         )
+        told = (client.xlen(keys.COMMITS), client.hget(keys.generation(keys.ZERO_TENANT), "n"))
+        assert told == (2, b"2"), "each commit is told to those who follow, and to remembered answers"
     connection = await asyncpg.connect(deployment.database, ssl=False)
     assert await connection.fetchval("select array_agg(seq order by seq) from logs") == [1, 2]
     await connection.close()
@@ -190,15 +192,17 @@ async def test_what_cannot_be_settled_is_settled_later(deploy: Callable[..., Dep
 
 
 async def test_a_lock_that_stands_is_told_or_freed(deploy: Callable[..., Deployment]) -> None:
-    """Whoever holds a ledger row, nobody waits for ever; a worker without a heartbeat has it taken away."""
-    deployment = deploy()
+    """Whoever holds a ledger row, nobody waits for ever; a worker without a heartbeat has it taken away, also when
+    those who wait hold all connections of their kind."""
+    deployment = deploy(db_max_open_conns=8)
     deployment.both()
     url, replay = deployment.url, {"service": "a", "from": 1, "to": 2}
     await one(url, "POST", "/ingest", batch("a", 1, 2))
     async with holding_the_ledger(deployment, "somebody"):
         assert_refused(await one(url, "POST", "/replay", replay), 503, "unavailable")
     async with holding_the_ledger(deployment, worker_application("gone", "1234")) as holder:
-        assert (await one(url, "POST", "/replay", replay)).status_code == 202
+        told = await asyncio.gather(*(one(url, "POST", "/replay", replay) for _ in range(12)))
+        assert {answer.status_code for answer in told} == {202}
         await eventually(holder.is_closed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
 
@@ -59,23 +60,27 @@ async def ingest(request: Request) -> Response:
         raise InvalidField("acks must be stored or queued", field="acks")
     require_json(request)
     body = await read_body(request, ctx.settings.body_timeout_s)
-    taken = _take(ctx, caller, body, started_s)
+    taken = _hand_in(ctx, caller, _checked(ctx, caller, body), started_s)
     if acks == "stored":
         return await _answer(ctx, taken, await taken.pending.outcome)
     await taken.pending.queued
     return await _answer(ctx, taken, None, waits=False)
 
 
-def _take(ctx: Context, caller: Caller, body: bytes, started_s: float) -> Taken:
-    """Check a batch and hand it in. What raises here has taken nothing in."""
+def _checked(ctx: Context, caller: Caller, body: bytes) -> StoreRequest:
+    """What to store. Nothing was done yet when it raises."""
     batch = parse_batch(body, ctx.clock())
     if not caller.may_write(batch.service):
         raise Forbidden("this key writes another service")
     ctx.access.take(caller, len(batch.entries))
-    to_store = _request(ctx, caller.tenant_id, batch)
+    return _request(ctx, caller.tenant_id, batch)
+
+
+def _hand_in(ctx: Context, caller: Caller, to_store: StoreRequest, started_s: float) -> Taken:
+    """From here on it is on its way. Raises Overloaded."""
     pending = ctx.submitter.submit(to_store, ctx.settings.ack_timeout_s - (monotonic_s() - started_s))
-    ctx.board.on_received(caller.tenant_id, batch.service, len(batch.entries))
-    ctx.metrics.tally.received += len(batch.entries)
+    ctx.board.on_received(caller.tenant_id, to_store.service, len(to_store.entries))
+    ctx.metrics.tally.received += len(to_store.entries)
     return Taken(to_store, pending, started_s)
 
 
@@ -110,45 +115,60 @@ class QuickIngest:
 
     def __call__(self, scope: Scope, body: bytes, answer: Answer) -> bool:
         """See quick.Quick."""
-        kind = given_id = b""
+        kind = given_id = None
         for name, value in scope["headers"]:
             if name == b"content-type":
-                kind = kind or value
+                kind = value if kind is None else kind
             elif name == b"content-encoding":
                 return False
             elif name == b"x-request-id":
-                given_id = given_id or value
-        ctx = self._ctx
+                given_id = value if given_id is None else given_id
+        ctx, started_s = self._ctx, monotonic_s()
         if kind != b"application/json" or ctx.faults.is_on("drop_network"):
             return False
         try:
             caller = ctx.access.require(HTTPConnection(scope), WRITE)
-            taken = _take(ctx, caller, body, monotonic_s())
+            to_store = _checked(ctx, caller, body)
         except Exception:
             return False  # the same comes of it the long way, and is told there
-        head = b"%sx-request-id: %s\r\n" % (_ALWAYS, request_id_of(given_id))
-        taken.pending.outcome.add_done_callback(partial(self._told, taken, head, answer))
+        head = b"%sx-request-id: %s\r\n" % (_ALWAYS, request_id_of(given_id or b""))
+        try:
+            taken = _hand_in(ctx, caller, to_store, started_s)
+        except Exception as error:
+            self._tell_at_length(_raised(error), head, answer)
+        else:
+            taken.pending.outcome.add_done_callback(partial(self._told, taken, head, answer))
         return True
 
     def _told(self, taken: Taken, head: bytes, answer: Answer, told: asyncio.Future[Outcome | None]) -> None:
-        outcome = None if told.exception() else told.result()
-        if outcome is None or outcome.refused or self._ctx.faults.is_on("delay_ack"):
-            task = asyncio.create_task(self._at_length(taken, head, answer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        ctx = self._ctx
+        try:
+            outcome = told.result()
+            if outcome is None or outcome.refused or ctx.faults.is_on("delay_ack"):
+                self._tell_at_length(_answer(ctx, taken, outcome), head, answer)
+                return
+            reply = orjson.dumps(stored_reply(taken.request, outcome))
+            _acknowledged(ctx, taken)
+        except Exception as error:
+            self._tell_at_length(_raised(error), head, answer)
             return
-        _acknowledged(self._ctx, taken)
-        self._ctx.metrics.tally.answers["ingest", 200] += 1
-        answer(200, _JSON_HEAD + head, orjson.dumps(stored_reply(taken.request, outcome)))
+        ctx.metrics.tally.answers["ingest", 200] += 1
+        answer(200, _JSON_HEAD + head, reply)
 
-    async def _at_length(self, taken: Taken, head: bytes, answer: Answer) -> None:
-        async def answering() -> Response:
-            return await _answer(self._ctx, taken, await taken.pending.outcome)
+    def _tell_at_length(self, answering: Awaitable[Response], head: bytes, answer: Answer) -> None:
+        async def tell() -> None:
+            response = await INGEST.guarded(answering)
+            own = rendered(header for header in response.raw_headers if header[0] != b"content-length")
+            self._ctx.metrics.tally.answers["ingest", response.status_code] += 1
+            answer(response.status_code, own + head, bytes(response.body))
 
-        response = await INGEST.guarded(answering())
-        own = rendered(header for header in response.raw_headers if header[0] != b"content-length")
-        self._ctx.metrics.tally.answers["ingest", response.status_code] += 1
-        answer(response.status_code, own + head, bytes(response.body))
+        task = asyncio.create_task(tell())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _raised(error: Exception) -> Response:
+    raise error
 
 
 def _request(ctx: Context, tenant_id: str, batch: Batch) -> StoreRequest:

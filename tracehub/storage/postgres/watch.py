@@ -21,11 +21,18 @@ log = structlog.get_logger()
 
 
 class LockWatch:
-    """`is_alive(worker_id, incarnation)` asks for the heartbeat; it raises when it cannot tell."""
+    """`is_alive(worker_id, incarnation)` asks for the heartbeat; it raises when it cannot tell. `pool`: to look with,
+    where those who wait may hold all connections of their own."""
 
-    def __init__(self, is_alive: Callable[[str, str], Awaitable[bool]], patience_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        is_alive: Callable[[str, str], Awaitable[bool]],
+        patience_s: float = 2.0,
+        pool: asyncpg.Pool | None = None,
+    ) -> None:
         self._is_alive = is_alive
         self._patience_s = patience_s
+        self._pool = pool
 
     @asynccontextmanager
     async def watching(self, pool: asyncpg.Pool, pid: int) -> AsyncIterator[None]:
@@ -33,7 +40,7 @@ class LockWatch:
         loop = asyncio.get_running_loop()
         looking: list[asyncio.Task[None]] = []
         timer = loop.call_later(
-            self._patience_s, lambda: looking.append(loop.create_task(self._look(pool, pid)))
+            self._patience_s, lambda: looking.append(loop.create_task(self._look(self._pool or pool, pid)))
         )
         try:
             yield

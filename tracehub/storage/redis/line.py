@@ -47,9 +47,12 @@ class Line:
     async def _connected(self) -> _Wire:
         async with self._connecting:
             if self._wire is None or self._wire.lost:
-                if self._connection is not None:
-                    await self._connection.disconnect()
-                self._connection = await self.redis.connection_pool.get_connection()
+                pool = self.redis.connection_pool
+                if (broken := self._connection) is not None:
+                    self._connection = None
+                    await broken.disconnect()
+                    await pool.release(broken)
+                self._connection = await pool.get_connection()
                 # The client has no word for it: its connection is connected and authenticated, and ours from here.
                 self._wire = _Wire(cast(Any, self._connection)._writer.transport)
             return self._wire
@@ -81,17 +84,22 @@ class _Wire(asyncio.Protocol):
         return await answer
 
     def data_received(self, data: bytes) -> None:
-        """Hand out answers; False stands for no more."""
+        """Hand out answers; False stands for no more. What nobody asked for is not Redis, or not in its place."""
         self._reader.feed(data)
-        while (answer := self._reader.gets()) is not False:
-            _, asked = self._asked.popleft()
-            if not asked.done():
-                asked.set_result(answer)
+        try:
+            while (answer := self._reader.gets()) is not False:
+                _, asked = self._asked.popleft()
+                if not asked.done():
+                    asked.set_result(answer)
+        except (hiredis.HiredisError, IndexError):
+            self._end(ConnectionError())
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody waits for ever; the client's own protocol hears of it, for it waits for that when it closes."""
+        """Nobody waits for ever; the client's own protocol hears of it, for it waits for that when it closes. Not why:
+        the client would raise that when it closes."""
         self._end(ConnectionError())
-        self._clients.connection_lost(exc)
+        self._clients.connection_lost(None)
 
     def _look(self) -> None:
         """One clock for all: it looks again when the oldest of those who wait now will have waited long enough."""
