@@ -3,7 +3,7 @@ requests a second is 0.1 ms of Python each, and a task, a scope, messages and he
 
 A Quick is asked by the protocol (protocol.py) when a request of its target has arrived whole and nothing else is
 under way on the connection. It declines whatever is out of the ordinary, before it has done anything; that goes the
-long way, which alone decides what an error is.
+long way.
 """
 
 from __future__ import annotations
