@@ -147,7 +147,7 @@ def build(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> A
         epochs_max=settings.epochs_max,
         services_max=settings.services_max,
         gap_grace_ms=settings.gap_grace_ms,
-        watch=LockWatch(workers.is_alive, pool=stores.search_pool),
+        watch=LockWatch(stores.search_pool, workers.is_alive),
     )
     reading = LedgerReading(pool)
     faults = Faults(redis, queue, reading, now_ms)

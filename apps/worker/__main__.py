@@ -76,7 +76,7 @@ async def run(settings: Settings) -> None:
     queue = RedisQueue(redis, line=line)
     alerting = Alerting(settings, redis, queue, now_ms, connections_max=for_alerts)
     await alerting.pool
-    watch = LockWatch(workers.is_alive, pool=alerting.pool)
+    watch = LockWatch(alerting.pool, workers.is_alive)
     ledger = PostgresLedger(
         pool,
         partition=settings.partition,

@@ -115,9 +115,7 @@ class MemoryLedger:
         own = [s for s in self.ids if s.tenant_id == stream.tenant_id]
         epochs = sum(s.numbering == stream.numbering for s in own)
         services = len({s.numbering for s in own})
-        return stream.numbering.startswith("@") or (
-            epochs < self._limits[0] and (epochs > 0 or services < self._limits[1])
-        )
+        return stream.by_server or (epochs < self._limits[0] and (epochs > 0 or services < self._limits[1]))
 
     async def ensure_partitions(self, times_ms: Sequence[int], most: int) -> bool:
         """See ports.Ledger."""

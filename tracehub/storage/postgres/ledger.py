@@ -177,7 +177,7 @@ class PostgresLedger:
         with translated():
             async with self._pool.acquire() as connection:
                 pid = connection.get_server_pid()
-                async with self._watch.watching(self._pool, pid) if self._watch else _nothing():
+                async with self._watch.watching(pid) if self._watch else _nothing():
                     yield connection
 
     def forget(self) -> None:

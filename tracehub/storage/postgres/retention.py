@@ -63,7 +63,7 @@ class RetentionLock:
                     yield None
                     return
                 try:
-                    yield PostgresRetention(connection, self._pool, self._watch)
+                    yield PostgresRetention(connection, self._watch)
                 finally:
                     if not connection.is_closed():
                         await connection.execute(SQL.retention_unlock)
@@ -72,9 +72,8 @@ class RetentionLock:
 class PostgresRetention:
     """See pipeline.retention.Store."""
 
-    def __init__(self, connection: Connection, pool: asyncpg.Pool, watch: LockWatch | None = None) -> None:
+    def __init__(self, connection: Connection, watch: LockWatch | None = None) -> None:
         self._connection = connection
-        self._pool = pool
         self._watch = watch
 
     async def take(self) -> Run | None:
@@ -98,7 +97,7 @@ class PostgresRetention:
                 if self._watch is None:
                     yield
                     return
-                async with self._watch.watching(self._pool, self._connection.get_server_pid()):
+                async with self._watch.watching(self._connection.get_server_pid()):
                     yield
 
     # ------------------------------------------------------------------ what there is

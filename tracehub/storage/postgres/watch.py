@@ -21,27 +21,22 @@ log = structlog.get_logger()
 
 
 class LockWatch:
-    """`is_alive(worker_id, incarnation)` asks for the heartbeat; it raises when it cannot tell. `pool`: to look with,
-    where those who wait may hold all connections of their own."""
+    """`pool` is to look with, and another one than theirs who wait: they may hold all its connections.
+    `is_alive(worker_id, incarnation)` asks for the heartbeat; it raises when it cannot tell."""
 
     def __init__(
-        self,
-        is_alive: Callable[[str, str], Awaitable[bool]],
-        patience_s: float = 2.0,
-        pool: asyncpg.Pool | None = None,
+        self, pool: asyncpg.Pool, is_alive: Callable[[str, str], Awaitable[bool]], patience_s: float = 2.0
     ) -> None:
+        self._pool = pool
         self._is_alive = is_alive
         self._patience_s = patience_s
-        self._pool = pool
 
     @asynccontextmanager
-    async def watching(self, pool: asyncpg.Pool, pid: int) -> AsyncIterator[None]:
+    async def watching(self, pid: int) -> AsyncIterator[None]:
         """Watch the connection with this server pid for as long as the block runs."""
         loop = asyncio.get_running_loop()
         looking: list[asyncio.Task[None]] = []
-        timer = loop.call_later(
-            self._patience_s, lambda: looking.append(loop.create_task(self._look(self._pool or pool, pid)))
-        )
+        timer = loop.call_later(self._patience_s, lambda: looking.append(loop.create_task(self._look(pid))))
         try:
             yield
         finally:
@@ -49,19 +44,19 @@ class LockWatch:
             for task in looking:
                 task.cancel()
 
-    async def _look(self, pool: asyncpg.Pool, pid: int) -> None:
+    async def _look(self, pid: int) -> None:
         while True:
             try:
-                for row in await pool.fetch(SQL.blockers, pid):
-                    await self._free(pool, row["pid"], row["application_name"])
+                for row in await self._pool.fetch(SQL.blockers, pid):
+                    await self._free(row["pid"], row["application_name"])
             except Exception as error:
                 log.warning("lock_watch.failed", error=type(error).__name__)
             await asyncio.sleep(self._patience_s / 4)
 
-    async def _free(self, pool: asyncpg.Pool, pid: int, application: str) -> None:
+    async def _free(self, pid: int, application: str) -> None:
         worker = parse_worker_application(application)
         if worker is None or await self._is_alive(*worker):
             return
         # The name goes along: the pid may have passed to another connection meanwhile.
-        await pool.execute(SQL.terminate, pid, application)
+        await self._pool.execute(SQL.terminate, pid, application)
         log.warning("lock_watch.terminated", worker=worker[0], incarnation=worker[1])
